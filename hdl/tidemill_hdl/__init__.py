@@ -1,0 +1,1 @@
+"""The Tidemill NPU in Amaranth: one block, one file, one public component."""

@@ -1,0 +1,1 @@
+"""Tidemill: an open NPU and everything around it."""
