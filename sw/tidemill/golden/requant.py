@@ -61,7 +61,7 @@ def _wrap(x: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _limit(shift: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.clip(shift, -SHIFT_LIMIT, SHIFT_LIMIT)
+    return np.asarray(np.clip(shift, -SHIFT_LIMIT, SHIFT_LIMIT), dtype=np.int64)
 
 
 def _tflite(x: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -71,28 +71,26 @@ def _tflite(x: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[
     high = (_wrap(x << np.maximum(shift, 0)) * multiplier + (1 << 30)) >> 31
     mask = (np.int64(1) << right) - 1
     threshold = (mask >> 1) + (high < 0)
-    return np.add(high >> right, (high & mask) > threshold, dtype=np.int64)
+    up = (high & mask) > threshold
+    return np.asarray((high >> right) + up, dtype=np.int64)
 
 
 def _onnx(x: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
     """float32(x) * scale in float32, then to an integer, each half to even, in integer arithmetic.
 
-    The 24-bit significand of |x| (top bit set unless x = 0) times the 24-bit multiplier is a 48-bit product; its
-    lowest 24 bits are rounded away where bit 47 is set, else its lowest 23.
+    A float32 number here is a significand of 24 bits (top bit set unless zero) and an exponent.
     """
     significand, exponent = _significand(np.abs(x))
-    product = significand * (multiplier >> 7)
-    dropped = 23 + (product >> 47)
-    product = _shift_right_even(product, dropped)
-    # the value is product * 2**-right; a left shift of 24 or more, and a right shift of 25 or more, decide the result
-    right = -(exponent + dropped + shift - 24)
-    left = np.clip(-right, 0, 24)
-    magnitude = _shift_right_even(product, np.clip(right, 0, 26)) << left
-    return np.where(x < 0, -1, 1) * np.minimum(magnitude, ONNX_LIMIT)
+    significand, product_exponent = _significand(significand * (multiplier >> 7))
+    # the value is significand * 2**left; a left shift of 24 and more and a right shift of 26 and more are all alike
+    left = exponent + product_exponent + shift - 24
+    magnitude = _shift_right_even(significand, np.clip(-left, 0, 26)) << np.clip(left, 0, 24)
+    magnitude = np.minimum(magnitude, ONNX_LIMIT)
+    return np.asarray(np.where(x < 0, -magnitude, magnitude), dtype=np.int64)
 
 
 def _significand(magnitude: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(s, e) with s * 2**e the float32 nearest to `magnitude` (0 to 2**31) and 2**23 <= s < 2**24, or s = 0."""
+    """(s, e) with s * 2**e the float32 nearest to `magnitude` (0 to 2**48) and 2**23 <= s < 2**24, or s = 0."""
     length = np.frexp(magnitude.astype(np.float64))[1].astype(np.int64)
     exponent = length - 24
     significand = _shift_right_even(magnitude << np.maximum(-exponent, 0), np.maximum(exponent, 0))
@@ -106,14 +104,14 @@ def _shift_right_even(value: NDArray[np.int64], right: NDArray[np.int64]) -> NDA
     rest = (value & ((np.int64(1) << right) - 1)) << 1
     unit = np.int64(1) << right
     up = (rest > unit) | ((rest == unit) & (quotient & 1 == 1))
-    return np.add(quotient, up, dtype=np.int64)
+    return np.asarray(quotient + up, dtype=np.int64)
 
 
 def _divide(
     v: NDArray[np.int64], half: NDArray[np.int64], multiplier: NDArray[np.int64], shift: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     magnitude = ((np.abs(v) + half) * multiplier) >> (31 - _limit(shift))
-    return np.where(v < 0, -magnitude, magnitude)
+    return np.asarray(np.where(v < 0, -magnitude, magnitude), dtype=np.int64)
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
