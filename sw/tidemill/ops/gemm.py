@@ -15,12 +15,12 @@ They meet at ten semaphores: for each of the five kinds of buffer one that says 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-
 from tidemill.builder import ProgramBuilder, acc, spad
 from tidemill.config import Config
 from tidemill.driver.npu import LoadedProgram, Npu, Result
@@ -156,7 +156,9 @@ class _GemmBuilder:
             self.p_ready, self.p_free = b.semaphore("p_ready"), b.semaphore("p_free")
             self.out_ready, self.out_free = b.semaphore("out_ready"), b.semaphore("out_free")
         self.run_rows = 0
-        self.blocks = 0
+        finished = (step for step in self.plan.steps if step.last)
+        self.blocks = {(step.m0, step.n): number for number, step in enumerate(finished)}
+        """Running number of each finished block; its parity chooses parameter rows and output staging."""
 
     def build(self) -> Program:
         """The whole program: matrix work in order, each load placed a little before its use."""
@@ -165,10 +167,9 @@ class _GemmBuilder:
             b.mx_sync(signal=[self.a_free])
             b.mx_sync(signal=[self.b_free])
             if self.epilogue.uses_vector:
-                b.vx_sync(signal=[self.acc_free, self.p_free])
+                b.vx_sync(signal=[self.p_free])
                 b.st_sync(signal=[self.out_free])
-            else:
-                b.st_sync(signal=[self.acc_free])
+            (b.st_sync if self.epilogue.mode is None else b.vx_sync)(signal=[self.acc_free])
         b.ld_stride(s1=self.m * self.config.rows, s2=0)
         b.mx_acc(t0=1, t1=0, t2=0)
         if self.epilogue.uses_vector:
@@ -191,7 +192,7 @@ class _GemmBuilder:
         b.halt()
         return b.build()
 
-    def _loads(self) -> list[tuple[int, object]]:
+    def _loads(self) -> list[tuple[int, Callable[[], None]]]:
         """(tile before which it is emitted, emit) of every load, in the order in which their data is needed.
 
         A load is never emitted before the tile after which its buffer can be free, so the in-order load queue cannot
@@ -202,7 +203,8 @@ class _GemmBuilder:
         panel_start: dict[int, int] = {}
         for index, step in enumerate(steps):
             panel_start.setdefault(step.panel, starts[index])
-        loads: list[tuple[int, object]] = []
+        loads: list[tuple[int, Callable[[], None]]] = []
+        last_panel_key = 0
         for index, step in enumerate(steps):
             start = starts[index]
             earliest = starts[index - 1] if index else 0
@@ -214,13 +216,14 @@ class _GemmBuilder:
             # Spread the panel's loads over the time of the panel before it.
             window = start - before
             for k, count in pieces:
-                key = earliest if index else max(0, k - LEAD_TILES)
+                key = earliest if index else k - LEAD_TILES
                 loads.append((key, self._weight_load(step, index, k, count)))
             for number, (k, count) in enumerate(a_pieces):
                 if step.panel == 0:
-                    key = max(0, k - LEAD_TILES)
-                else:
-                    key = before + 1 + (window - 1) * number // len(a_pieces)
+                    key = k - LEAD_TILES
+                else:  # never before a block of the panel before: signals are taken in the order of loads
+                    key = max(before + 1 + (window - 1) * number // len(a_pieces), last_panel_key)
+                last_panel_key = key
                 loads.append((key, self._panel_load(step, k, count, number == 0)))
             if step.last and self.params is not None:
                 loads.append((earliest, self._param_load(step)))
@@ -236,7 +239,7 @@ class _GemmBuilder:
             return [(k, 1) for k in range(step.tiles)]
         return [(0, step.tiles)]
 
-    def _panel_load(self, step: Step, k: int, count: int, opens: bool) -> object:
+    def _panel_load(self, step: Step, k: int, count: int, opens: bool) -> Callable[[], None]:
         def emit() -> None:
             row_bytes = self.config.spad_row_bytes
             if self.run_rows != step.rows:
@@ -256,7 +259,7 @@ class _GemmBuilder:
     def _weight_row(self, index: int) -> int:
         return 2 * self.spad_bank + index % 2 * (self.spad_bank // 2)
 
-    def _weight_load(self, step: Step, index: int, k: int, count: int) -> object:
+    def _weight_load(self, step: Step, index: int, k: int, count: int) -> Callable[[], None]:
         def emit() -> None:
             rows = self.config.rows
             tile = step.n * self.plan.k_blocks + step.k0 + k
@@ -270,17 +273,13 @@ class _GemmBuilder:
 
         return emit
 
-    def _block_index(self, step: Step) -> int:
-        """Running number of a finished block; its parity chooses parameter rows and output staging."""
-        return step.n + self.plan.n_blocks * sum(1 for s in self.plan.steps if s.n == 0 and s.last and s.m0 < step.m0)
-
     def _param_row(self, block: int) -> int:
         return (block % 2 + 1) * self.acc_bank - PARAM_ROWS
 
-    def _param_load(self, step: Step) -> object:
+    def _param_load(self, step: Step) -> Callable[[], None]:
         def emit() -> None:
             self.b.ld_run(
-                dst=acc(self._param_row(self._block_index(step))),
+                dst=acc(self._param_row(self.blocks[step.m0, step.n])),
                 dram=self.params + step.n * 3 * self.config.acc_row_bytes,
                 n0=3,
                 wait=[self.p_free],
@@ -327,7 +326,7 @@ class _GemmBuilder:
             destination = self.out + offset * self.config.acc_row_bytes
             b.st_run(src=acc(row), dram=destination, n0=step.rows, wait=[self.acc_ready], signal=free)
             return
-        block = self._block_index(step)
+        block = self.blocks[step.m0, step.n]
         params = acc(self._param_row(block))
         b.vx_dims(n0=step.rows, d0=1)
         if self.epilogue.mode is None:
@@ -443,7 +442,7 @@ def run_gemm(
     try:
         result: Result = dev.run(loaded, inputs=inputs, outputs=["C"], timeout_cycles=cycle_limit(config, m, k, n))
     finally:
-        dev.unload(loaded)
+        loaded.free()
     output = unpack_columns(result.outputs["C"], n)
     return GemmRun(output, result.cycles, m * k * n, result.counters, config.peak_macs_per_cycle)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from tidemill.golden.requant import float_scale, quantize_multiplier
 from tidemill.isa import RequantMode
 
