@@ -1,0 +1,85 @@
+"""Devices: what the driver needs of an NPU, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from tidemill.config import Config
+from tidemill.driver.errors import DeviceError
+
+ENTRY_POINTS = "tidemill.devices"
+"""Group of entry points; each names a factory `(config, **options) -> Device`."""
+
+BUILT_IN = {"iss": "tidemill.iss.device:open_device", "rtl": "tidemill_verif.rtl_device:open_device"}
+"""Devices known without installation, as `module:attribute`; imported when opened."""
+
+DEFAULT_MEM_SIZE = 64 << 20
+"""Bytes of DRAM of a simulated device."""
+
+
+class Device(Protocol):
+    """An NPU with its DRAM. The driver does everything through these members.
+
+    Members
+    -------
+    config : Config: the configuration the device was built for.
+    mem_size : int: bytes of DRAM, from address 0.
+    """
+
+    config: Config
+    mem_size: int
+
+    def mem_write(self, addr: int, data: bytes) -> None:
+        """Write `data` to DRAM from byte address `addr`."""
+
+    def mem_read(self, addr: int, n: int) -> bytes:
+        """Read `n` bytes of DRAM from byte address `addr`."""
+
+    def csr_read(self, offset: int) -> int:
+        """Read the 32-bit register at byte `offset` (`csr.offset`)."""
+
+    def csr_write(self, offset: int, value: int) -> None:
+        """Write the 32-bit register at byte `offset`."""
+
+    def run(self, max_cycles: int) -> bool:
+        """Wait until the interrupt line is high or `max_cycles` have passed; returns whether it is high."""
+
+    def close(self) -> None:
+        """Release the device; nothing may be called afterwards."""
+
+
+def known_devices() -> dict[str, str]:
+    """Name and `module:attribute` of every device; registered ones win over built-in ones."""
+    return BUILT_IN | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def open_device(name: str, config: Config, **options: object) -> Device:
+    """Open the device called `name`. Raises `DeviceError` for an unknown name, a device whose package is not
+    installed, and options the device does not have."""
+    devices = known_devices()
+    if name not in devices:
+        raise DeviceError(f"unknown device {name!r}; known devices: {', '.join(sorted(devices))}")
+    module, _, attribute = devices[name].partition(":")
+    try:
+        factory: Callable[..., Device] = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise DeviceError(f"device {name!r} needs {module}, which cannot be imported: {error}") from error
+    try:
+        inspect.signature(factory).bind(config, **options)
+    except TypeError as error:
+        raise DeviceError(f"device {name!r} does not take these options: {error}") from error
+    return factory(config, **options)
+
+
+def check_options(*, mem_size: int, read_latency: int, bandwidth: float) -> None:
+    """Options that all simulated devices have; raises `DeviceError` for impossible values."""
+    if not 0 < mem_size <= 1 << 32 or mem_size % 4096:
+        raise DeviceError(f"mem_size must be a multiple of 4096, at most 4 GiB, not {mem_size!r}")
+    if read_latency < 1:
+        raise DeviceError(f"read_latency must be at least 1 cycle, not {read_latency!r}")
+    if not 0 < bandwidth <= 1:
+        raise DeviceError(f"bandwidth must be above 0 and at most 1 beat a cycle, not {bandwidth!r}")
