@@ -1,0 +1,1 @@
+"""Drivers and monitors that the benches share."""

@@ -1,0 +1,81 @@
+"""Bench of the address generator (`prim/nest.py`)."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import cocotb
+from cocotb.triggers import RisingEdge
+
+from tidemill_verif.agents.clock import start
+from tidemill_verif.benches import params
+
+
+def _walk(counts: list[int], base: int, strides: list[int]) -> list[int]:
+    """Addresses of the nested loops, level 0 innermost."""
+    points = itertools.product(*(range(count) for count in reversed(counts)))
+    return [
+        base + sum(index * stride for index, stride in zip(reversed(point), strides, strict=True)) for point in points
+    ]
+
+
+@cocotb.test()
+async def test_nest_walks_all_points(dut: Any) -> None:
+    """Every point of random walks has its address (modulo the width) and its first, final and last flags."""
+    count_bits, address_bits, stride_bits = params()["counts"], params()["addresses"], params()["stride_bits"]
+    rng = random.Random(params()["seed"])
+    dut.nest__start.value = 0
+    dut.nest__step.value = 0
+    await start(dut)
+    assert not dut.nest__valid.value
+    for _ in range(100):
+        counts = [rng.randint(1, min(5, (1 << bits) - 1)) for bits in count_bits]
+        limit = 1 << (stride_bits - 1)
+        strides = [[rng.randrange(-limit, limit) for _ in count_bits] for _ in address_bits]
+        bases = [rng.randrange(1 << bits) for bits in address_bits]
+        dut.nest__count.value = _pack(counts, count_bits)
+        dut.nest__base.value = _pack(bases, address_bits)
+        flat = [stride for stream in strides for stride in stream]
+        dut.nest__stride.value = _pack(flat, [stride_bits] * len(flat))
+        dut.nest__start.value = 1
+        await RisingEdge(dut.clk)
+        dut.nest__start.value = 0
+        walks = [_walk(counts, base, stride) for base, stride in zip(bases, strides, strict=True)]
+        indices = [point[::-1] for point in itertools.product(*(range(count) for count in reversed(counts)))]
+        for number, index in enumerate(indices):
+            step = False
+            while not step:
+                step = rng.random() < 0.7
+                dut.nest__step.value = int(step)
+                await RisingEdge(dut.clk)
+                assert dut.nest__valid.value, (counts, number)
+                addresses = _unpack(int(dut.nest__address.value), address_bits)
+                expected = [walk[number] % (1 << bits) for walk, bits in zip(walks, address_bits, strict=True)]
+                assert addresses == expected, (counts, bases, strides, number)
+                assert int(dut.nest__last.value) == (number == len(indices) - 1)
+                first = [all(i == 0 for i in index[: k + 1]) for k in range(len(counts))]
+                ends = [i == n - 1 for i, n in zip(index, counts, strict=True)]
+                final = [all(ends[: k + 1]) for k in range(len(counts))]
+                assert int(dut.nest__first.value) == sum(flag << k for k, flag in enumerate(first))
+                assert int(dut.nest__final.value) == sum(flag << k for k, flag in enumerate(final))
+        dut.nest__step.value = 0
+        await RisingEdge(dut.clk)
+        assert not dut.nest__valid.value
+
+
+def _pack(values: list[int], widths: list[int]) -> int:
+    word, offset = 0, 0
+    for value, width in zip(values, widths, strict=True):
+        word |= (value & ((1 << width) - 1)) << offset
+        offset += width
+    return word
+
+
+def _unpack(word: int, widths: list[int]) -> list[int]:
+    values = []
+    for width in widths:
+        values.append(word & ((1 << width) - 1))
+        word >>= width
+    return values
