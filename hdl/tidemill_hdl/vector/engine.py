@@ -1,0 +1,341 @@
+"""The vector engine: executes the `vx.*` instructions one after another."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from tidemill.config import Config
+from tidemill.csr import Cause
+from tidemill.isa import BY_MNEMONIC, RequantMode
+
+from tidemill_hdl.interfaces import (
+    PC_BITS,
+    Done,
+    EngineInstruction,
+    Fault,
+    acc_read_port,
+    acc_row,
+    acc_write_port,
+    spad_read_port,
+    spad_write_port,
+)
+from tidemill_hdl.isa_layout import layout
+from tidemill_hdl.prim.nest import AddressNest
+from tidemill_hdl.prim.queue import Queue, SkidBuffer
+from tidemill_hdl.vector.alu import ALU_OPS, VectorAlu, saturate
+from tidemill_hdl.vector.operand import ROW_BITS, OperandReader
+from tidemill_hdl.vector.post import TABLE_ENTRIES, PostKind, PostPath
+
+_ADDRESS_BITS = 17
+"""A walk stops at the first row outside 0..32767, so rows never go beyond one stride outside."""
+_READS = 16
+"""Operand rows on their way from issue to the ALU: covers the memory's latency at one row a cycle."""
+_RESULTS = 16
+"""Rows kept between ALU and writer."""
+_DESTINATIONS = 64
+"""Destination rows kept from issue to write: more than all rows that reads, ALU and post path can hold."""
+_SETTLE_CYCLES = 2
+"""A write port's `idle` counts from this many cycles after the last transfer."""
+
+_LEVELS = ("k0", "k1", "n0", "n1")
+"""The address generator's loops, innermost first."""
+
+Strides = data.StructLayout({level: signed(16) for level in _LEVELS})
+
+
+class VectorEngine(wiring.Component):
+    """The VECTOR engine of `docs/architecture.md`.
+
+    An address generator walks the points of the instruction; operand rows come through queues into the ALU, which
+    folds windows; results go to the writer, directly or through the post path. One instruction at a time: the next
+    starts when everything has been written.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    instr : In(stream of EngineInstruction)
+    done : Out(Done): one pulse per instruction, when its results are in the memory.
+    fault : Out(Fault): LOCAL_RANGE with info = the row, sign-extended; raised when everything of the points before
+        has been written. Within one point operand A goes before B before the destination.
+    a_spad, b_spad : Out(spad_read_port)
+    a_acc, b_acc : Out(acc_read_port)
+    spad_w : Out(spad_write_port)
+    acc_w : Out(acc_write_port)
+    row : Out(1): operand rows of one point were consumed (also rows of vx.param and vx.lut).
+    progress : Out(1): something moved in the cycle before.
+
+    Throughput one point a cycle without post, `cols / requant_lanes` cycles a destination row with it; about 20 cycles
+    overhead an instruction (more with requantization), 2 cycles for a configuration instruction. vx.clamp does not
+    read operand B. Reset restores the configuration and zeroes the parameters; the look-up table keeps its content.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "instr": In(stream.Signature(EngineInstruction)),
+                "done": Out(Done()),
+                "fault": Out(Fault()),
+                "a_spad": Out(spad_read_port(config)),
+                "b_spad": Out(spad_read_port(config)),
+                "a_acc": Out(acc_read_port(config)),
+                "b_acc": Out(acc_read_port(config)),
+                "spad_w": Out(spad_write_port(config)),
+                "acc_w": Out(acc_write_port(config)),
+                "row": Out(1),
+                "progress": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        row_layout = acc_row(config)
+
+        m.submodules.nest = nest = AddressNest((10, 10, 12, 12), (_ADDRESS_BITS,) * 3)
+        m.submodules.reader_a = reader_a = OperandReader(config, _READS)
+        m.submodules.reader_b = reader_b = OperandReader(config, _READS)
+        m.submodules.points = points = Queue(data.StructLayout({"first": 1, "final": 1}), _READS)
+        m.submodules.destinations = destinations = Queue(unsigned(ROW_BITS), _DESTINATIONS)
+        m.submodules.alu = alu = VectorAlu(config)
+        m.submodules.results = results = Queue(row_layout, _RESULTS)
+        m.submodules.post = post = PostPath(config)
+        m.submodules.spad_out = spad_out = SkidBuffer(self.spad_w.req.payload.shape())
+        for reader, spad, acc in ((reader_a, self.a_spad, self.a_acc), (reader_b, self.b_spad, self.b_acc)):
+            wiring.connect(m, reader.spad, wiring.flipped(spad))
+            wiring.connect(m, reader.acc, wiring.flipped(acc))
+
+        # ---- the instruction and the configuration
+        word = Signal(EngineInstruction.members["word"], reset_less=True)
+        pc = Signal(PC_BITS, reset_less=True)
+        common = layout("vx.sync")(word)
+        operation = layout(ALU_OPS[0].mnemonic)(word)
+        table_load = layout("vx.lut")(word)
+        dims = layout("vx.dims")(word)
+        quant = layout("vx.quant")(word)
+        count_shapes = {"k0": 10, "k1": 10, "n0": 12, "n1": 12}
+        counts = Signal(data.StructLayout(count_shapes), init={level: 1 for level in _LEVELS})
+        strides = {stream_name: Signal(Strides, name=f"strides_{stream_name}") for stream_name in ("a", "b", "d")}
+        zero_point, preshift = Signal(signed(8)), Signal(5)
+        low, qmax = Signal(signed(8), init=-128), Signal(signed(8), init=127)
+        mode = Signal(2, init=RequantMode.TFLITE)
+
+        def is_op(*mnemonics: str) -> Value:
+            return Cat(common.opcode == BY_MNEMONIC[mnemonic].opcode for mnemonic in mnemonics).any()
+
+        is_param, is_table = is_op("vx.param"), is_op("vx.lut")
+        is_load = is_param | is_table
+        is_alu = common.opcode[4]
+        ignores_b = operation.b_imm | is_op("vx.clamp")
+
+        kind = Signal(PostKind)
+        use_b = Signal()
+        to_acc = Signal()
+        number_b = Signal(signed(16), reset_less=True)
+        alu_opcode = Signal(8, reset_less=True)
+        loading = Signal()
+        a_wrong_space = Signal()
+        start = Signal()
+
+        m.d.comb += [
+            nest.start.eq(start),
+            nest.base.s0.eq(operation.a[:ROW_BITS]),
+            nest.base.s1.eq(operation.b[:ROW_BITS]),
+            nest.base.s2.eq(operation.dst[:ROW_BITS]),
+            post.restart.eq(start),
+        ]
+        with m.If(is_load):
+            m.d.comb += [
+                nest.base.s0.eq(table_load.src[:ROW_BITS]),
+                nest.count.c0.eq(1),
+                nest.count.c1.eq(1),
+                nest.count.c2.eq(Mux(is_param, 3, TABLE_ENTRIES // config.cols)),
+                nest.count.c3.eq(1),
+            ]
+        with m.Else():
+            m.d.comb += [nest.count[f"c{index}"].eq(counts[level]) for index, level in enumerate(_LEVELS)]
+        for index, level in enumerate(_LEVELS):
+            step_of_load = 1 if level == "n0" else 0
+            m.d.comb += [
+                nest.stride[0][index].eq(Mux(loading, step_of_load, strides["a"][level])),
+                nest.stride[1][index].eq(strides["b"][level]),
+                nest.stride[2][index].eq(strides["d"][level]),
+            ]
+
+        # ---- issue: one point a cycle while every queue has room
+        a_row, b_row, d_row = nest.address.s0, nest.address.s1, nest.address.s2
+        a_acc, b_acc = reader_a.accumulators, reader_b.accumulators
+
+        def outside(row: Value, accumulators: Value) -> Value:
+            spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
+            return Mux(accumulators, row[acc_bits:].any(), row[spad_bits:].any())
+
+        closes = nest.final[1]
+        bad_a, bad_b, bad_d = Signal(), Signal(), Signal()
+        step = Signal()
+        faulty = Signal()
+        m.d.comb += [
+            bad_a.eq(outside(a_row, a_acc) | a_wrong_space),
+            bad_b.eq(use_b & outside(b_row, b_acc)),
+            bad_d.eq(closes & ~loading & outside(d_row, to_acc)),
+            faulty.eq(bad_a | bad_b | bad_d),
+            step.eq(
+                nest.valid
+                & ~faulty
+                & reader_a.address.ready
+                & reader_b.address.ready
+                & points.i.ready
+                & destinations.i.ready
+            ),
+            nest.step.eq(step),
+            reader_a.address.valid.eq(step),
+            reader_a.address.payload.eq(a_row),
+            reader_b.address.valid.eq(step & use_b),
+            reader_b.address.payload.eq(b_row),
+            points.i.valid.eq(step),
+            points.i.payload.first.eq(nest.first[1]),
+            points.i.payload.final.eq(closes),
+            destinations.i.valid.eq(step & closes),
+            destinations.i.payload.eq(d_row),
+        ]
+
+        # ---- operands to the ALU; rows between here and `results.level` are covered by the margin
+        room = Signal()
+        m.d.sync += room.eq(results.level < _RESULTS - alu.latency - 3)
+        consume = Signal()
+        m.d.comb += [
+            consume.eq(points.o.valid & reader_a.row.valid & (reader_b.row.valid | ~use_b) & room),
+            points.o.ready.eq(consume),
+            reader_a.row.ready.eq(consume),
+            reader_b.row.ready.eq(consume & use_b),
+            alu.opcode.eq(alu_opcode),
+            alu.low.eq(low),
+            alu.high.eq(qmax),
+            alu.valid.eq(consume),
+            alu.first.eq(points.o.payload.first),
+            alu.final.eq(points.o.payload.final),
+            alu.a.eq(reader_a.row.payload),
+            results.i.valid.eq(alu.o_valid),
+            results.i.payload.eq(alu.o),
+        ]
+        for lane in range(config.cols):
+            m.d.comb += alu.b[lane].eq(Mux(use_b, reader_b.row.payload[lane], number_b))
+
+        # ---- results to the writer, directly or through the post path
+        direct = kind == PostKind.NONE
+        written = Signal()
+        write_ready = Mux(to_acc, self.acc_w.req.ready, spad_out.i.ready)
+        source_valid = Mux(direct, results.o.valid, post.o.valid) & destinations.o.valid
+        source = Mux(direct, Value.cast(results.o.payload), Value.cast(post.o.payload))
+        m.d.comb += [
+            post.kind.eq(kind),
+            post.mode.eq(mode),
+            post.preshift.eq(preshift),
+            post.zero_point.eq(zero_point),
+            post.clamp.eq(~to_acc),
+            post.low.eq(low),
+            post.high.eq(qmax),
+            post.i.valid.eq(results.o.valid & ~direct),
+            post.i.payload.eq(results.o.payload),
+            self.acc_w.req.valid.eq(source_valid & to_acc),
+            self.acc_w.req.payload.addr.eq(destinations.o.payload),
+            Value.cast(self.acc_w.req.payload.data).eq(source),
+            spad_out.i.valid.eq(source_valid & ~to_acc),
+            spad_out.i.payload.addr.eq(destinations.o.payload),
+            Value.cast(spad_out.i.payload.data).eq(saturate(source, config)),
+            written.eq(source_valid & write_ready),
+            results.o.ready.eq(Mux(direct, written, post.i.ready)),
+            post.o.ready.eq(written & ~direct),
+            destinations.o.ready.eq(written | post.loaded),
+        ]
+        wiring.connect(m, spad_out.o, wiring.flipped(self.spad_w.req))
+        m.d.sync += [self.row.eq(consume), self.progress.eq(step | consume | written | post.loaded)]
+
+        # ---- control
+        # A window cut short by a fault leaves points that never give a result, so points are watched too.
+        empty = Signal()
+        m.d.sync += empty.eq(
+            ~start
+            & ~step
+            & ~(nest.valid & ~faulty)
+            & ~points.o.valid
+            & (points.level == 0)
+            & (destinations.level == 0)
+            & ~spad_out.o.valid
+        )
+        settle = Signal(range(_SETTLE_CYCLES + 1))
+        m.d.sync += [self.done.valid.eq(0), self.done.signal.eq(common.signal)]
+
+        def finish() -> None:
+            m.d.sync += self.done.valid.eq(1)
+            m.next = "idle"
+
+        with m.FSM() as fsm:
+            m.d.comb += self.instr.ready.eq(fsm.ongoing("idle"))
+            with m.State("idle"):
+                m.d.sync += [word.eq(self.instr.payload.word), pc.eq(self.instr.payload.pc)]
+                with m.If(self.instr.valid):
+                    m.next = "decode"
+            with m.State("decode"):
+                m.d.sync += [
+                    loading.eq(is_load),
+                    use_b.eq(is_alu & ~ignores_b),
+                    number_b.eq(Mux(is_alu, operation.b, 0)),
+                    to_acc.eq(operation.dst[ROW_BITS] & is_alu),
+                    reader_a.accumulators.eq(Mux(is_load, table_load.src[ROW_BITS], operation.a[ROW_BITS])),
+                    reader_b.accumulators.eq(operation.b[ROW_BITS]),
+                    a_wrong_space.eq(is_load & ~table_load.src[ROW_BITS]),
+                    alu_opcode.eq(Mux(is_alu, common.opcode, BY_MNEMONIC["vx.add"].opcode)),
+                    Value.cast(kind).eq(
+                        Mux(is_alu, operation.post, Mux(is_param, PostKind.LOAD_PARAM.value, PostKind.LOAD_LUT.value))
+                    ),
+                ]
+                with m.Switch(common.opcode):
+                    with m.Case(BY_MNEMONIC["vx.dims"].opcode):
+                        m.d.sync += [counts[level].eq(getattr(dims, level)) for level in _LEVELS]
+                        m.d.sync += [strides["d"].n0.eq(dims.d0), strides["d"].n1.eq(dims.d1)]
+                    for operand in ("a", "b"):
+                        fields = layout(f"vx.{operand}stride")(word)
+                        with m.Case(BY_MNEMONIC[f"vx.{operand}stride"].opcode):
+                            m.d.sync += [strides[operand][level].eq(getattr(fields, level)) for level in _LEVELS]
+                    with m.Case(BY_MNEMONIC["vx.quant"].opcode):
+                        m.d.sync += [
+                            zero_point.eq(quant.zero_point),
+                            preshift.eq(quant.preshift),
+                            mode.eq(quant.mode),
+                            qmax.eq(quant.qmax),
+                            # An upper limit below the lower one wins.
+                            low.eq(Mux(quant.qmin > quant.qmax, quant.qmax, quant.qmin)),
+                        ]
+                with m.If(is_alu | is_load):
+                    m.d.comb += start.eq(1)
+                    m.next = "run"
+                with m.Else():
+                    finish()
+            with m.State("run"):
+                m.d.sync += settle.eq(_SETTLE_CYCLES)
+                with m.If(empty):
+                    with m.If(nest.valid):
+                        m.d.sync += [
+                            self.fault.valid.eq(1),
+                            self.fault.cause.eq(Cause.LOCAL_RANGE),
+                            self.fault.pc.eq(pc),
+                            self.fault.info.eq(Mux(bad_a, a_row, Mux(bad_b, b_row, d_row))),
+                        ]
+                        m.next = "stopped"
+                    with m.Elif(loading):
+                        finish()
+                    with m.Else():
+                        m.next = "settle"
+            with m.State("settle"):
+                with m.If(settle != 0):
+                    m.d.sync += settle.eq(settle - 1)
+                with m.Elif(self.spad_w.idle & self.acc_w.idle):
+                    finish()
+            with m.State("stopped"):
+                pass
+        return m

@@ -1,0 +1,245 @@
+"""The serial path behind the ALU: requantization, table look-up and lane reductions, `requant_lanes` values a cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from tidemill.config import Config
+
+from tidemill_hdl.interfaces import acc_row
+from tidemill_hdl.prim.queue import Queue
+from tidemill_hdl.vector.alu import limit
+from tidemill_hdl.vector.requantizer import Requantizer
+
+TABLE_ENTRIES = 256
+
+
+class PostKind(enum.Enum, shape=unsigned(3)):
+    """What happens to the rows of an instruction: the first five are `isa.Post`, the others load tables."""
+
+    NONE = 0
+    RQ = 1
+    LUT = 2
+    LSUM = 3
+    LMAX = 4
+    LOAD_PARAM = 5
+    LOAD_LUT = 6
+
+
+PARAMETERS = data.StructLayout({"bias": signed(32), "multiplier": unsigned(31), "shift": signed(8)})
+"""Requantization parameters of one lane."""
+
+
+class PostPath(wiring.Component):
+    """Takes rows apart into groups of `requant_lanes` lanes, works on them in a pipeline and puts rows together again.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    kind : In(PostKind): like the four members that follow constant from two cycles before the first row to the last
+        result; no rows come while it is NONE.
+    mode, preshift, zero_point : In: as of `Requantizer`.
+    clamp : In(1): requantized values are limited to low..high.
+    low, high : In(signed 8): low <= high.
+    restart : In(1): a pulse before each instruction: parameter rows and table entries are counted from here.
+    i : In(stream of acc_row): `cols / requant_lanes` cycles a row (LOAD_LUT: `cols` cycles).
+    o : Out(stream of acc_row): results in order; none while loading.
+    loaded : Out(1): a pulse for each row of LOAD_PARAM (bias, multiplier, shift) and LOAD_LUT; its values are in use two
+        cycles later.
+
+    Reset empties the path and makes every parameter zero; the table keeps its content.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.lanes = config.requant_lanes
+        self.groups = config.cols // config.requant_lanes
+        row = acc_row(config)
+        super().__init__(
+            {
+                "kind": In(PostKind),
+                "mode": In(2),
+                "preshift": In(5),
+                "zero_point": In(signed(8)),
+                "clamp": In(1),
+                "low": In(signed(8)),
+                "high": In(signed(8)),
+                "restart": In(1),
+                "i": In(stream.Signature(row)),
+                "o": Out(stream.Signature(row)),
+                "loaded": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes, groups = self.lanes, self.groups
+        tree_levels = (lanes - 1).bit_length()
+        # Cycles from `value` to the lane results by kind.
+        latency = {
+            PostKind.RQ: Requantizer.latency + 1,
+            PostKind.LUT: 1,
+            PostKind.LSUM: tree_levels + groups,
+            PostKind.LMAX: tree_levels + groups,
+        }
+        longest = max(latency.values())
+        # Rows that may be on their way when the output queue reports that it has room.
+        in_flight = -(-(longest + 4) // groups) + 2
+        m.submodules.results = results = Queue(self.i.payload.shape(), in_flight + 6)
+        wiring.connect(m, results.o, wiring.flipped(self.o))
+        room = Signal()
+        m.d.sync += room.eq(results.level <= 4)
+
+        # ---- row to groups
+        is_param = self.kind == PostKind.LOAD_PARAM
+        is_table = self.kind == PostKind.LOAD_LUT
+        group = Signal(range(max(groups, 2)))
+        within = Signal(range(max(lanes, 2)))  # LOAD_LUT: entry of the group
+        busy = Signal()  # in the middle of a row
+        go = Signal()
+        last_group = Signal()
+        step = Signal()
+        m.d.comb += [
+            go.eq(self.i.valid & (busy | room)),
+            last_group.eq(group == groups - 1),
+            step.eq(~is_table | (within == lanes - 1)),
+            self.i.ready.eq(go & last_group & step),
+        ]
+        with m.If(go):
+            m.d.sync += busy.eq(~(last_group & step))
+            with m.If(is_table):
+                m.d.sync += within.eq(Mux(step, 0, within + 1))
+            with m.If(step):
+                m.d.sync += group.eq(Mux(last_group, 0, group + 1))
+        value = [Signal(signed(32), name=f"value{lane}", reset_less=True) for lane in range(lanes)]
+        words = [self.i.payload[lane] for lane in range(self.config.cols)]
+        for lane in range(lanes):
+            m.d.sync += value[lane].eq(Array(words[lane::lanes])[group])
+        value_valid = Signal()
+        value_last = Signal()
+        value_group = Signal(range(max(groups, 2)), reset_less=True)
+        entry_lane = Signal(range(max(lanes, 2)), reset_less=True)
+        m.d.sync += [
+            value_valid.eq(go),
+            value_last.eq(last_group),
+            value_group.eq(group),
+            entry_lane.eq(within),
+            self.loaded.eq((is_param | is_table) & self.i.ready),
+        ]
+
+        # ---- tables: parameters by group, look-up table by value
+        param_row = Signal(range(3))
+        entry = Signal(range(TABLE_ENTRIES))
+        known = Signal()  # parameters are zero until the first vx.param after reset
+        with m.If(is_param & self.loaded):
+            m.d.sync += known.eq(1)
+        with m.If(self.restart):
+            m.d.sync += [param_row.eq(0), entry.eq(0)]
+        with m.Elif(value_valid):
+            m.d.sync += entry.eq(entry + 1)
+            with m.If(value_last & (param_row != 2)):
+                m.d.sync += param_row.eq(param_row + 1)
+        results_of = []
+        for lane in range(lanes):
+            parameters = {}
+            for index, (name, field) in enumerate(PARAMETERS):
+                memory = Memory(shape=field.shape, depth=max(groups, 2), init=[])
+                m.submodules[f"{name}{lane}"] = memory
+                write, read = memory.write_port(), memory.read_port()
+                m.d.comb += [
+                    write.addr.eq(value_group),
+                    write.data.eq(value[lane]),
+                    write.en.eq(is_param & value_valid & (param_row == index)),
+                    read.addr.eq(group),
+                ]
+                parameters[name] = Mux(known, read.data, 0)
+            table = Memory(shape=signed(32), depth=TABLE_ENTRIES, init=[], attrs={"no_rw_check": 1})
+            m.submodules[f"table{lane}"] = table
+            write, read = table.write_port(), table.read_port()
+            m.d.comb += [
+                write.addr.eq(entry),
+                write.data.eq(Array(value)[entry_lane]),
+                write.en.eq(is_table & value_valid),
+                read.addr.eq(value[lane][:8]),
+            ]
+
+            m.submodules[f"requantizer{lane}"] = requantizer = Requantizer()
+            clamped = Signal(signed(32), name=f"clamped{lane}", reset_less=True)
+            m.d.comb += [
+                requantizer.v.eq(value[lane]),
+                requantizer.bias.eq(parameters["bias"]),
+                requantizer.multiplier.eq(parameters["multiplier"]),
+                requantizer.shift.eq(parameters["shift"]),
+                requantizer.mode.eq(self.mode),
+                requantizer.preshift.eq(self.preshift),
+                requantizer.zero_point.eq(self.zero_point),
+            ]
+            m.d.sync += clamped.eq(Mux(self.clamp, limit(requantizer.y, self.low, self.high), requantizer.y))
+            results_of.append({PostKind.RQ: clamped, PostKind.LUT: read.data})
+
+        # ---- the groups on their way: tap n is n cycles behind `value`
+        valid = [value_valid]
+        last = [value_last]
+        for n in range(1, longest + 1):
+            valid.append(Signal(name=f"valid_{n}"))
+            last.append(Signal(name=f"last_{n}", reset_less=True))
+            m.d.sync += [valid[n].eq(valid[n - 1]), last[n].eq(last[n - 1])]
+        reduced = self._reduce(m, value, valid[tree_levels], last[tree_levels])
+
+        # ---- groups to row
+        out = [Signal(signed(32), name=f"out{lane}", reset_less=True) for lane in range(lanes)]
+        out_valid = Signal()
+        out_last = Signal()
+        with m.Switch(self.kind):
+            for kind, cycles in latency.items():
+                with m.Case(kind):
+                    m.d.sync += [out_valid.eq(valid[cycles]), out_last.eq(last[cycles])]
+                    for lane in range(lanes):
+                        m.d.sync += out[lane].eq(results_of[lane].get(kind, reduced))
+            with m.Default():
+                m.d.sync += out_valid.eq(0)
+        collected = Signal(32 * lanes * max(groups - 1, 1), reset_less=True)
+        row = Cat(collected, *out) if groups > 1 else Cat(*out)
+        with m.If(out_valid):
+            m.d.sync += collected.eq(row[32 * lanes :])
+        m.d.comb += [
+            results.i.valid.eq(out_valid & out_last),
+            Value.cast(results.i.payload).eq(row),
+        ]
+        return m
+
+    def _reduce(self, m: Module, value: list[Signal], valid: Value, last: Value) -> Signal:
+        """Sum or maximum over the lanes of a row: a tree over the group, then over the row's groups.
+
+        `valid` and `last` belong to the tree's result. The reduction stays in the returned register from the cycle
+        after the row's last group for as many cycles as a row has groups.
+        """
+        maximum = self.kind == PostKind.LMAX
+
+        def combine(a: Value, b: Value) -> Value:
+            return Mux(maximum, Mux(a > b, a, b), (a + b)[:32].as_signed())
+
+        level, terms = 0, value
+        while len(terms) > 1:
+            level += 1
+            sums = [
+                Signal(signed(32), name=f"tree{level}_{index}", reset_less=True) for index in range(len(terms) // 2)
+            ]
+            for index, partial in enumerate(sums):
+                m.d.sync += partial.eq(combine(terms[2 * index], terms[2 * index + 1]))
+            terms = sums
+        running = Signal(signed(32), reset_less=True)
+        opened = Signal()
+        reduced = Signal(signed(32), reset_less=True)
+        total = Signal(signed(32))
+        m.d.comb += total.eq(Mux(opened, combine(running, terms[0]), terms[0]))
+        with m.If(valid):
+            m.d.sync += [running.eq(total), opened.eq(~last)]
+            with m.If(last):
+                m.d.sync += reduced.eq(total)
+        return reduced
