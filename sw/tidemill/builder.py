@@ -28,6 +28,7 @@ from tidemill.operands import (
     BufferRef,
     LocalAddress,
     Register,
+    RegisterSum,
     Semaphore,
     acc,
     space_rows,
@@ -169,21 +170,20 @@ class ProgramBuilder:
         return self.op("slli", rd=rd, rs=rs, amount=amount)
 
     @contextmanager
-    def loop(self, count: int | Register, plus: Register = R0, source: SourceLine | None = None) -> Iterator[None]:
-        """Instructions inside run `count` (+ register `plus`) times."""
-        self.loop_begin(count, plus, source)
+    def loop(self, count: int | Register | RegisterSum) -> Iterator[None]:
+        """Instructions inside run `count` times: a number, a register, or `register + number`."""
+        self.loop_begin(count)
         yield
         self.loop_end()
 
-    def loop_begin(self, count: int | Register, plus: Register = R0, source: SourceLine | None = None) -> int:
+    def loop_begin(self, count: int | Register | RegisterSum, source: SourceLine | None = None) -> int:
         """Open a loop; `loop_end` closes it. Most callers want `loop`."""
         if isinstance(count, Register):
-            if plus.number:
-                raise BuildError("loop field 'count': takes one register, not two", "count")
-            count, plus = 0, count
+            count = RegisterSum(0, count)
+        number, plus = (count.number, count.register) if isinstance(count, RegisterSum) else (count, R0)
         if len(self._open) >= self.config.loop_depth:
             raise BuildError(f"loop: nested deeper than loop_depth = {self.config.loop_depth}", "count")
-        index = self.op("loop", count=count, rs=plus, length=1, source=source)
+        index = self.op("loop", count=number, rs=plus, length=1, source=source)
         self._open.append(index)
         return index
 
@@ -282,15 +282,22 @@ def _number(
             raise TypeError(f"{value} is a DRAM address; it takes a {spec.kind.value}")
         if spec.name == "imm" and value.register.number:
             raise ValueError("takes a buffer and an offset, no register")
+        if not -(1 << 31) <= value.offset < 1 << 32:
+            raise ValueError(f"offset {value.offset} is not in {-(1 << 31)}..{(1 << 32) - 1}")
         offset = value.offset & 0xFFFFFFFF
         if spec.signed and offset >> 31:
             offset -= 1 << 32
         return offset, value.register, value.buffer
     if spec.kind is Kind.LOCAL:
         if spec.name != "b":
-            raise TypeError(f"{value!r} is not a local address; write spad(row) or acc(row)")
+            raise TypeError(f"{value} is not a local address (spad or acc)")
         values["b_imm"] = 1
-        return int(value), None, None
+    if isinstance(value, Register) and spec.index is not None:
+        value = RegisterSum(0, value)
+    if isinstance(value, RegisterSum):
+        if spec.index is None:
+            raise TypeError("takes no register")
+        return value.number, value.register, None
     if spec.kind is Kind.ENUM and isinstance(value, str):
         assert spec.choices is not None
         names = {choice.name.lower(): int(choice) for choice in spec.choices}

@@ -39,6 +39,9 @@ class Register:
         if not 0 <= self.number < SCALAR_REGISTERS:
             raise ValueError(f"register number must be 0..{SCALAR_REGISTERS - 1}, not {self.number!r}")
 
+    def __add__(self, other: int) -> RegisterSum:
+        return RegisterSum(int(other), self)
+
     def __str__(self) -> str:
         return f"r{self.number}"
 
@@ -48,6 +51,17 @@ class Register:
     def __exit__(self, *_: object) -> None:
         if self.release is not None:
             self.release(self)
+
+
+@dataclass(frozen=True)
+class RegisterSum:
+    """`number` plus a register at run time: an absolute DRAM address, a loop count or a vector immediate."""
+
+    number: int
+    register: Register
+
+    def __str__(self) -> str:
+        return _sum(self.number, self.register)
 
 
 R0 = Register(0, "zero")
@@ -62,7 +76,9 @@ class LocalAddress:
     row: int
     register: Register = R0
 
-    def __add__(self, other: int | Register) -> LocalAddress:
+    def __add__(self, other: int | Register | RegisterSum) -> LocalAddress:
+        if isinstance(other, RegisterSum):
+            return self + other.number + other.register
         if isinstance(other, Register):
             if self.register.number != 0:
                 raise ValueError(f"{self} already has a register; an address takes one")
@@ -108,7 +124,9 @@ class BufferRef:
     offset: int = 0
     register: Register = R0
 
-    def __add__(self, other: int | Register) -> BufferRef:
+    def __add__(self, other: int | Register | RegisterSum) -> BufferRef:
+        if isinstance(other, RegisterSum):
+            return self + other.number + other.register
         if isinstance(other, Register):
             if self.register.number != 0:
                 raise ValueError(f"{self} already has a register; an address takes one")
