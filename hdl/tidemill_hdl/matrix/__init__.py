@@ -1,0 +1,1 @@
+"""The matrix engine: a weight-stationary systolic array and what feeds it."""

@@ -1,0 +1,1 @@
+"""Local memories: scratchpad and accumulators, built from banks behind fixed-priority arbiters."""

@@ -1,0 +1,224 @@
+"""A memory of several banks with several read and write ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..interfaces import ReadPort, WritePort
+from ..prim.queue import SkidBuffer
+from .bank import RowMemory
+
+
+class PinnedRead(wiring.Signature):
+    """Requester's side of a read port that wins every arbitration.
+
+    Members
+    -------
+    valid : Out(1): read row `addr` now.
+    addr : Out(row index)
+    data : In(row): the row, `BankedMemory.pinned_latency` cycles later.
+    """
+
+    def __init__(self, row: data.Layout, depth: int) -> None:
+        super().__init__({"valid": Out(1), "addr": Out((depth - 1).bit_length()), "data": In(row)})
+
+
+class PinnedWrite(wiring.Signature):
+    """Requester's side of a write port that wins every arbitration.
+
+    Members
+    -------
+    valid : Out(1): write `data` to row `addr`.
+    addr : Out(row index)
+    data : Out(row)
+    """
+
+    def __init__(self, row: data.Layout, depth: int) -> None:
+        super().__init__({"valid": Out(1), "addr": Out((depth - 1).bit_length()), "data": Out(row)})
+
+
+@dataclass
+class _Requester:
+    """A request that waits for its bank, and the grant it gets."""
+
+    name: str
+    valid: Value
+    addr: Value
+    data: Value | None
+    grant: Signal
+
+
+class BankedMemory(wiring.Component):
+    """Row memory of `banks` banks; the bank is the row index's high bits.
+
+    Each bank serves one read and one write a cycle; reads never conflict with writes. Requests for the same bank
+    are served in the order of the port index; the losers wait in the two-entry buffer of their port.
+
+    Parameters
+    ----------
+    row : Layout
+        A row.
+    depth : int
+        Rows of all banks together, a power of two.
+    banks : int
+        Banks, a power of two, at least 2.
+    readers, writers : int
+        Ports.
+    pinned : bool
+        Adds the ports `pinned_r` and `pinned_w`, which come before all others and are never refused.
+
+    Members
+    -------
+    r : In(ReadPort).array(readers): responses in the order of requests, `latency` cycles after a request was taken
+        where it meets no conflict; one request a cycle.
+    w : In(WritePort).array(writers): a write is visible to reads taken in the cycle after or later where it meets no
+        conflict, and always once `idle` says so.
+    pinned_r : In(PinnedRead), with `pinned` only.
+    pinned_w : In(PinnedWrite), with `pinned` only.
+
+    A row that is read by one port while another writes it has no defined value. Content survives reset; requests
+    that wait at reset are forgotten, and so are responses.
+    """
+
+    latency = 5
+    """Cycles from a read taken to its response: buffer, arbitration, block RAM, its output register, selection."""
+    pinned_latency = 4
+    """Cycles from `pinned_r.valid` to the data: the same without the buffer."""
+
+    def __init__(
+        self, row: data.Layout, depth: int, banks: int, readers: int, writers: int, *, pinned: bool = False
+    ) -> None:
+        if banks < 2 or banks & (banks - 1) or depth & (depth - 1) or depth < 2 * banks:
+            raise ValueError(f"depth and banks must be powers of two with two rows a bank, not {depth!r} and {banks!r}")
+        self.row = row
+        self.depth = depth
+        self.banks = banks
+        self.readers = readers
+        self.writers = writers
+        self.pinned = pinned
+        members = {
+            "r": In(ReadPort(row, depth)).array(readers),
+            "w": In(WritePort(row, depth)).array(writers),
+        }
+        if pinned:
+            members["pinned_r"] = In(PinnedRead(row, depth))
+            members["pinned_w"] = In(PinnedWrite(row, depth))
+        super().__init__(members)
+
+    def _arbitrate(self, m: Module, requesters: list[_Requester], bank: int) -> list[Value]:
+        """Grants of `bank`, at most one of them set: the first requester that wants it."""
+        low = self._local_bits
+        grants: list[Value] = []
+        taken: Value = Const(0, 1)
+        for requester in requesters:
+            want = Signal(name=f"{requester.name}_want{bank}")
+            m.d.comb += want.eq(requester.valid & (requester.addr[low:] == bank))
+            grants.append(want & ~taken)
+            taken = want | taken
+        return grants
+
+    @property
+    def _local_bits(self) -> int:
+        return (self.depth // self.banks - 1).bit_length()
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        width = Shape.cast(self.row).width
+        banks = []
+        for b in range(self.banks):
+            m.submodules[f"bank{b}"] = bank = RowMemory(width, self.depth // self.banks)
+            banks.append(bank)
+        self._elaborate_reads(m, banks)
+        self._elaborate_writes(m, banks, width)
+        return m
+
+    def _elaborate_reads(self, m: Module, banks: list[RowMemory]) -> None:
+        low = self._local_bits
+        requesters = []
+        responses: list[tuple[Signal | None, Value]] = []
+        if self.pinned:
+            port = self.pinned_r
+            grant = Signal(name="pinned_r_grant")
+            requesters.append(_Requester("pinned_r", port.valid, port.addr, None, grant))
+            responses.append((None, Value.cast(port.data)))
+        for p, port in enumerate(self.r):
+            m.submodules[f"r{p}_buffer"] = buffer = SkidBuffer((self.depth - 1).bit_length())
+            wiring.connect(m, wiring.flipped(port.req), buffer.i)
+            grant = Signal(name=f"r{p}_grant")
+            rsp_valid = Signal(name=f"r{p}_rsp_valid")
+            stall = Signal(name=f"r{p}_stall")
+            m.d.comb += [buffer.o.ready.eq(grant), port.rsp_valid.eq(rsp_valid), port.stall.eq(stall)]
+            m.d.sync += stall.eq(buffer.o.valid & ~grant)
+            requesters.append(_Requester(f"r{p}", buffer.o.valid, buffer.o.payload, None, grant))
+            responses.append((rsp_valid, Value.cast(port.rsp_data)))
+
+        grants = []
+        for b, bank in enumerate(banks):
+            chosen = self._arbitrate(m, requesters, b)
+            grants.append(chosen)
+            enable = Signal(name=f"bank{b}_r_en")
+            addr = Signal(low, name=f"bank{b}_r_addr", reset_less=True)
+            m.d.sync += enable.eq(Cat(chosen).any())
+            for requester, grant in zip(reversed(requesters), reversed(chosen), strict=True):
+                with m.If(grant):
+                    m.d.sync += addr.eq(requester.addr[:low])
+            m.d.comb += [bank.r_en.eq(enable), bank.r_addr.eq(addr)]
+
+        for p, (requester, (rsp_valid, rsp_data)) in enumerate(zip(requesters, responses, strict=True)):
+            m.d.comb += requester.grant.eq(Cat(chosen[p] for chosen in grants).any())
+            valid: Value = requester.grant
+            select: Value = requester.addr[low:]
+            # The tag travels beside the bank: address register, block RAM, output register.
+            for stage in range(1 + RowMemory.latency):
+                next_valid = Signal(name=f"{requester.name}_tag_valid{stage}")
+                next_select = Signal(len(select), name=f"{requester.name}_tag_bank{stage}", reset_less=True)
+                m.d.sync += [next_valid.eq(valid), next_select.eq(select)]
+                valid, select = next_valid, next_select
+            row = Signal(len(rsp_data), name=f"{requester.name}_rsp_data", reset_less=True)
+            with m.Switch(select):
+                for b, bank in enumerate(banks):
+                    with m.Case(b):
+                        m.d.sync += row.eq(bank.r_data)
+            m.d.comb += rsp_data.eq(row)
+            if rsp_valid is not None:
+                m.d.sync += rsp_valid.eq(valid)
+
+    def _elaborate_writes(self, m: Module, banks: list[RowMemory], width: int) -> None:
+        low = self._local_bits
+        requesters = []
+        if self.pinned:
+            port = self.pinned_w
+            grant = Signal(name="pinned_w_grant")
+            requesters.append(_Requester("pinned_w", port.valid, port.addr, Value.cast(port.data), grant))
+        for p, port in enumerate(self.w):
+            m.submodules[f"w{p}_buffer"] = buffer = SkidBuffer(port.req.payload.shape())
+            wiring.connect(m, wiring.flipped(port.req), buffer.i)
+            grant = Signal(name=f"w{p}_grant")
+            idle = Signal(init=1, name=f"w{p}_idle")
+            stall = Signal(name=f"w{p}_stall")
+            m.d.comb += [buffer.o.ready.eq(grant), port.idle.eq(idle), port.stall.eq(stall)]
+            m.d.sync += [idle.eq(~buffer.o.valid), stall.eq(buffer.o.valid & ~grant)]
+            payload = buffer.o.payload
+            requesters.append(_Requester(f"w{p}", buffer.o.valid, payload.addr, Value.cast(payload.data), grant))
+
+        grants = []
+        for b, bank in enumerate(banks):
+            chosen = self._arbitrate(m, requesters, b)
+            grants.append(chosen)
+            enable = Signal(name=f"bank{b}_w_en")
+            addr = Signal(low, name=f"bank{b}_w_addr", reset_less=True)
+            row = Signal(width, name=f"bank{b}_w_data", reset_less=True)
+            m.d.sync += enable.eq(Cat(chosen).any())
+            next_row: Value | int = 0
+            next_addr: Value | int = 0
+            for requester, grant in zip(reversed(requesters), reversed(chosen), strict=True):
+                next_row = Mux(grant, requester.data, next_row)
+                next_addr = Mux(grant, requester.addr[:low], next_addr)
+            m.d.sync += [row.eq(next_row), addr.eq(next_addr)]
+            m.d.comb += [bank.w_en.eq(enable), bank.w_addr.eq(addr), bank.w_data.eq(row)]
+        for p, requester in enumerate(requesters):
+            m.d.comb += requester.grant.eq(Cat(chosen[p] for chosen in grants).any())

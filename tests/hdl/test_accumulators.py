@@ -1,0 +1,23 @@
+"""Accumulators."""
+
+from __future__ import annotations
+
+import pytest
+from tidemill.config import preset
+from tidemill_hdl.memory.accumulators import Accumulators
+from tidemill_verif.runner import run_bench
+
+
+@pytest.mark.parametrize("name", ["tiny", "base"])
+def test_accumulators_match_the_golden_model(name: str) -> None:
+    accumulators = Accumulators(preset(name))
+    run_bench(
+        accumulators,
+        bench="tidemill_verif.benches.accumulators",
+        name=f"accumulators-{name}",
+        params={
+            "preset": name,
+            "hazard_distance": accumulators.hazard_distance,
+            "commit_latency": accumulators.commit_latency,
+        },
+    )
