@@ -1,0 +1,331 @@
+"""Bench of the AXI4 gateway with an independent AXI memory behind it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.handle import SimHandleBase
+from cocotb.triggers import ClockCycles, RisingEdge
+from cocotbext.axi import AxiBus, AxiRam
+from cocotbext.axi.axi_channels import AxiBTransaction, AxiRTransaction
+from tidemill.config import Config, preset
+
+from tidemill_verif.benches import params
+from tidemill_verif.benches.dma_models import put, value
+
+SIZE = 1 << 16
+CHANNEL = {
+    "ar": ("id", "addr", "len", "size", "burst", "cache", "prot"),
+    "aw": ("id", "addr", "len", "size", "burst", "cache", "prot"),
+    "w": ("data", "strb", "last"),
+}
+
+
+class ReadClient:
+    """Issues random bursts and checks the beats against `memory`; may stop taking beats for a while."""
+
+    def __init__(self, dut: SimHandleBase, name: str, config: Config, memory: bytes, rng: Random, stall: float) -> None:
+        self.dut, self.name, self.config, self.memory, self.rng, self.stall = dut, name, config, memory, rng, stall
+        self.reset()
+        self.enabled, self.stuck = True, False
+        self.total = self.errors = 0
+        self.error_response = 0
+
+    def reset(self) -> None:
+        """Forgets everything, as an engine does on reset."""
+        self.expected: deque[int] = deque()
+        self.command: tuple[int, int] | None = None
+        self.ready = False
+
+    def sample(self) -> None:
+        width = self.config.axi_bytes
+        if self.ready and value(self.dut, f"{self.name}__beat__valid"):
+            payload = value(self.dut, f"{self.name}__beat__payload")
+            data, resp = payload & ((1 << 8 * width) - 1), payload >> 8 * width
+            want = self.expected.popleft()
+            assert data == want, f"{self.name}: beat {data:#x}, expected {want:#x}"
+            assert resp in (0, self.error_response)
+            self.errors += resp != 0
+            self.total += 1
+        if self.command and value(self.dut, f"{self.name}__cmd__ready"):
+            addr, beats = self.command
+            for at in range(addr, addr + beats * width, width):
+                self.expected.append(int.from_bytes(self.memory[at : at + width], "little"))
+            self.command = None
+
+    def drive(self) -> None:
+        width, rng = self.config.axi_bytes, self.rng
+        if self.command is None and self.enabled and rng.random() >= self.stall:
+            beats = rng.choice((1, 2, self.config.max_burst, rng.randint(1, self.config.max_burst)))
+            addr = rng.randrange(0, SIZE // 2, width)
+            beats = min(beats, (4096 - addr % 4096) // width)
+            self.command = (addr, beats)
+        put(self.dut, f"{self.name}__cmd__valid", self.command is not None)
+        if self.command:
+            put(self.dut, f"{self.name}__cmd__payload", self.command[0] | (self.command[1] - 1) << 32)
+        self.ready = not self.stuck and rng.random() >= self.stall
+        put(self.dut, f"{self.name}__beat__ready", self.ready)
+
+
+class WriteClient:
+    """Writes random bursts into the upper half of the memory; `image` is what must be there."""
+
+    def __init__(self, dut: SimHandleBase, config: Config, image: bytearray, rng: Random, stall: float) -> None:
+        self.dut, self.config, self.image, self.rng, self.stall = dut, config, image, rng, stall
+        self.enabled = True
+        self.total = self.errors = 0
+        self.error_response = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything, as an engine does on reset."""
+        self.command: tuple[int, int] | None = None
+        self.beats: deque[tuple[int, int]] = deque()
+        self.unanswered = 0
+        self.beat: tuple[int, int] | None = None
+        self.ready = False
+
+    def sample(self) -> None:
+        width = self.config.axi_bytes
+        if self.ready and value(self.dut, "store__resp__valid"):
+            self.unanswered -= 1
+            assert self.unanswered >= 0, "response without burst"
+            resp = value(self.dut, "store__resp__payload")
+            assert resp in (0, self.error_response)
+            self.errors += resp != 0
+            self.total += 1
+        if self.beat and value(self.dut, "store__beat__ready"):
+            addr, data = self.beat
+            self.image[addr : addr + width] = data.to_bytes(width, "little")
+            self.beat = None
+        if self.command and value(self.dut, "store__cmd__ready"):
+            addr, beats = self.command
+            for at in range(addr, addr + beats * width, width):
+                self.beats.append((at, self.rng.getrandbits(8 * width)))
+            self.command = None
+            self.unanswered += 1
+
+    def drive(self) -> None:
+        width, rng = self.config.axi_bytes, self.rng
+        room = self.unanswered + (self.command is not None) < self.config.max_outstanding
+        if self.command is None and self.enabled and room and rng.random() >= self.stall:
+            beats = rng.choice((1, 2, self.config.max_burst, rng.randint(1, self.config.max_burst)))
+            addr = rng.randrange(SIZE // 2, SIZE, width)
+            self.command = (addr, min(beats, (4096 - addr % 4096) // width))
+        put(self.dut, "store__cmd__valid", self.command is not None)
+        if self.command:
+            put(self.dut, "store__cmd__payload", self.command[0] | (self.command[1] - 1) << 32)
+        if self.beat is None and self.beats and rng.random() >= self.stall:
+            self.beat = self.beats.popleft()
+        put(self.dut, "store__beat__valid", self.beat is not None)
+        if self.beat:
+            put(self.dut, "store__beat__payload", self.beat[1])
+        self.ready = rng.random() >= self.stall
+        put(self.dut, "store__resp__ready", self.ready)
+
+
+class Bench:
+    """The gateway, its three clients, the AXI memory and a protocol monitor."""
+
+    def __init__(self, dut: SimHandleBase, rng: Random) -> None:
+        self.dut, self.rng = dut, rng
+        self.config = preset(params()["preset"])
+        Clock(dut.clk, 10, unit="ns").start()
+        self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi_"), dut.clk, dut.rst, size=SIZE)
+        self.image = bytearray(rng.randbytes(SIZE))
+        self.ram.write(0, bytes(self.image))
+        stalls = [rng.choice((0.0, 0.1, 0.5)) for _ in range(3)]
+        self.fetch = ReadClient(dut, "fetch", self.config, bytes(self.image), rng, stalls[0])
+        self.load = ReadClient(dut, "load", self.config, bytes(self.image), rng, stalls[1])
+        self.store = WriteClient(dut, self.config, self.image, rng, stalls[2])
+        self.clients = (self.fetch, self.load, self.store)
+        self.held: dict[str, tuple[int, ...]] = {}
+        self.issued = {"ar": 0, "aw": 0}
+        self.ignoring = False
+        self.quiet_cycles = 0
+
+    def pause(self) -> None:
+        """Random pauses on every channel of the memory."""
+        for channel in (
+            self.ram.read_if.ar_channel, self.ram.read_if.r_channel,
+            self.ram.write_if.aw_channel, self.ram.write_if.w_channel, self.ram.write_if.b_channel,
+        ):  # fmt: skip
+            channel.set_pause_generator(self._pauses(self.rng.choice((0.0, 0.2, 0.6))))
+
+    def _pauses(self, chance: float) -> Iterator[bool]:
+        rng = Random(self.rng.getrandbits(32))
+        while True:
+            yield rng.random() < chance
+
+    def monitor(self) -> None:
+        """Valid never drops and payloads hold until ready; every burst has the shape of the contract."""
+        for channel, names in CHANNEL.items():
+            valid = value(self.dut, f"m_axi__{channel}valid")
+            held = self.held.pop(channel, None)
+            payload = tuple(value(self.dut, f"m_axi__{channel}{name}") for name in names) if valid else None
+            assert held is None or payload == held, f"{channel} changed before it was taken"
+            if payload is None:
+                continue
+            if channel != "w":
+                burst_id, addr, length, size, burst, cache, _ = payload
+                assert (1 << size, burst, cache) == (self.config.axi_bytes, 1, 3)
+                assert addr // 4096 == (addr + length * self.config.axi_bytes) // 4096
+                assert channel == "ar" or burst_id == 0
+            if not value(self.dut, f"m_axi__{channel}ready"):
+                self.held[channel] = payload
+            elif channel != "w":
+                self.issued[channel] += 1
+
+    async def cycles(self, count: int) -> None:
+        """Runs `count` cycles."""
+        for _ in range(count):
+            await RisingEdge(self.dut.clk)
+            self.monitor()
+            self.quiet_cycles += value(self.dut, "quiet")
+            for client in self.clients:
+                if not self.ignoring:
+                    client.sample()
+                client.drive()
+
+    async def start(self) -> None:
+        """Reset."""
+        put(self.dut, "quiesce", 0)
+        put(self.dut, "rst", 1)
+        for client in self.clients:
+            client.enabled = False
+            client.drive()
+        await ClockCycles(self.dut.clk, 4)
+        put(self.dut, "rst", 0)
+        await ClockCycles(self.dut.clk, 4)
+        for client in self.clients:
+            client.enabled = True
+
+    async def finish(self) -> None:
+        """Lets everything under way end; then the memory must hold what was written."""
+        for client in self.clients:
+            client.enabled = False
+        await self.cycles(6000)
+        assert not self.fetch.expected and not self.load.expected and not self.store.unanswered
+        assert bytes(self.ram.read(0, SIZE)) == bytes(self.image), "memory differs"
+
+    async def drain(self) -> int:
+        """Quiesces, with the clients reset at once; returns the cycles until `quiet`."""
+        put(self.dut, "quiesce", 1)
+        await self.cycles(1)  # the cycle in which quiesce rises: streams still count
+        self.ignoring = True
+        for client in self.clients:
+            client.reset()
+            client.enabled = False
+            client.drive()
+        cycles = 0
+        while not value(self.dut, "quiet"):
+            await self.cycles(1)
+            cycles += 1
+            assert cycles < 20_000, "never quiet"
+        issued = dict(self.issued)
+        await self.cycles(20)
+        assert value(self.dut, "quiet") and issued == self.issued
+        put(self.dut, "quiesce", 0)
+        await self.cycles(3)
+        self.ignoring = False
+        for client in self.clients:
+            client.reset()
+            client.enabled = True
+        return cycles
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(3))
+async def test_random_traffic(dut: SimHandleBase, extra: int) -> None:
+    """All clients at once with random pauses everywhere: every beat right, in order, memory right."""
+    bench = Bench(dut, Random(params()["seed"] * 10 + extra))
+    await bench.start()
+    bench.pause()
+    await bench.cycles(5000)
+    await bench.finish()
+    assert min(client.total for client in bench.clients) > 20
+    assert bench.quiet_cycles == 0
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(3))
+async def test_quiesce(dut: SimHandleBase, extra: int) -> None:
+    """Draining in the middle of traffic ends, keeps the AXI rules, writes nothing foreign, and leaves no trace."""
+    rng = Random(params()["seed"] * 10 + extra + 5)
+    bench = Bench(dut, rng)
+    await bench.start()
+    bench.pause()
+    longest = 0
+    for _ in range(25):
+        await bench.cycles(rng.randint(1, 150))
+        longest = max(longest, await bench.drain())
+        assert bytes(bench.ram.read(0, SIZE)) == bytes(bench.image), "draining wrote something foreign"
+    await bench.cycles(1000)
+    await bench.finish()
+    dut._log.info("longest drain %d cycles", longest)
+
+
+@cocotb.test()
+async def test_stuck_fetch_does_not_block_load(dut: SimHandleBase) -> None:
+    """A fetch client that takes nothing never keeps the load client from its beats."""
+    bench = Bench(dut, Random(params()["seed"]))
+    await bench.start()
+    bench.fetch.stuck = True
+    await bench.cycles(3000)
+    before = bench.load.total
+    await bench.cycles(2000)
+    assert bench.load.total > before + 100
+    bench.fetch.stuck = False
+    await bench.finish()
+
+
+@cocotb.test()
+async def test_error_responses(dut: SimHandleBase) -> None:
+    """SLVERR and DECERR reach the client that asked, on reads and on writes."""
+    bench = Bench(dut, Random(params()["seed"]))
+    for response in (2, 3):
+        for channel, kind in (
+            (bench.ram.read_if.r_channel, AxiRTransaction), (bench.ram.write_if.b_channel, AxiBTransaction)
+        ):  # fmt: skip
+            _corrupt(channel, kind, response)
+        for client in bench.clients:
+            client.error_response, client.errors, client.total = response, 0, 0
+        await bench.start()
+        await bench.cycles(800)
+        await bench.finish()
+        for client in bench.clients:
+            assert client.errors == client.total > 5
+
+
+def _corrupt(channel: Any, kind: type, response: int) -> None:
+    """Makes every transaction that the memory sends on `channel` carry `response`."""
+    name = "rresp" if kind is AxiRTransaction else "bresp"
+    send = type(channel).send
+
+    async def send_with_error(transaction: Any) -> None:
+        setattr(transaction, name, response)
+        await send(channel, transaction)
+
+    channel.send = send_with_error
+
+
+@cocotb.test()
+async def test_throughput(dut: SimHandleBase) -> None:
+    """Without stalls reads and writes move close to a beat a cycle."""
+    bench = Bench(dut, Random(params()["seed"]))
+    for client in bench.clients:
+        client.stall = 0.0
+    bench.fetch.enabled = False
+    await bench.start()
+    bench.fetch.enabled = False
+    await bench.cycles(100)
+    beats, acks = bench.load.total, bench.store.total
+    await bench.cycles(1000)
+    dut._log.info("1000 cycles: %d beats read, %d bursts written", bench.load.total - beats, bench.store.total - acks)
+    assert bench.load.total - beats > 600
+    await bench.finish()

@@ -1,0 +1,252 @@
+"""What the benches of the load and store engines share: bus and memory port models, random programs, the harness.
+
+Every model has `sample(cycle)`, called right before the clock edge that ends the cycle, and `drive(cycle)`, called
+after it for the next one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.handle import SimHandleBase
+from cocotb.triggers import RisingEdge
+from tidemill.config import Config
+from tidemill.golden.dma import Walk, walk
+from tidemill.isa import ACC_SPACE, encode
+
+MEMORY_BYTES = 1 << 16
+Instruction = tuple[str, dict[str, int]]
+
+
+class Model(Protocol):
+    """A model of something outside the engine."""
+
+    def sample(self, cycle: int) -> None: ...
+    def drive(self, cycle: int) -> None: ...
+
+
+def value(dut: SimHandleBase, name: str) -> int:
+    """The port called `name` as an unsigned number."""
+    return int(getattr(dut, name).value)
+
+
+def put(dut: SimHandleBase, name: str, number: int) -> None:
+    """Sets the input called `name`."""
+    getattr(dut, name).value = number
+
+
+@dataclass
+class Stalls:
+    """Probabilities that a side withholds valid or ready in a cycle, and the bus latency in cycles."""
+
+    instr: float = 0.0
+    command: float = 0.0
+    beat: float = 0.0
+    response: float = 0.0
+    port: float = 0.0
+    latency: int = 4
+
+    @classmethod
+    def random(cls, rng: Random) -> Stalls:
+        """Each chance is drawn on its own, sometimes none, sometimes heavy."""
+        chance = [rng.choice((0.0, 0.1, 0.4, 0.8)) for _ in range(5)]
+        return cls(*chance, latency=rng.choice((1, 4, 25)))
+
+
+@dataclass
+class Burst:
+    """A burst that the engine asked for."""
+
+    addr: int
+    beats: int
+    cycle: int
+    data: list[int] = field(default_factory=list)
+
+
+def check_burst(config: Config, payload: int, cycle: int) -> Burst:
+    """The burst of a command payload; asserts alignment, length and the 4 KiB rule."""
+    burst = Burst(payload & 0xFFFF_FFFF, (payload >> 32) + 1, cycle)
+    assert burst.addr % config.axi_bytes == 0, f"burst at {burst.addr:#x} is not aligned"
+    assert burst.beats <= config.max_burst, f"burst of {burst.beats} beats"
+    end = burst.addr + burst.beats * config.axi_bytes - 1
+    assert burst.addr // 4096 == end // 4096, f"burst at {burst.addr:#x} of {burst.beats} beats crosses 4 KiB"
+    return burst
+
+
+class InstructionSource:
+    """Feeds (word, pc) to `instr`; the pc of instruction k is k + 5."""
+
+    def __init__(self, dut: SimHandleBase, program: list[Instruction], rng: Random, stall: float) -> None:
+        self.dut, self.rng, self.stall = dut, rng, stall
+        self.words = [encode(name, **values) | (k + 5) << 128 for k, (name, values) in enumerate(program)]
+        self.sent = 0
+        self.offered = False
+
+    def sample(self, cycle: int) -> None:
+        if self.offered and value(self.dut, "instr__ready"):
+            self.sent += 1
+            self.offered = False
+
+    def drive(self, cycle: int) -> None:
+        if not self.offered and self.sent < len(self.words):
+            self.offered = self.rng.random() >= self.stall
+        put(self.dut, "instr__valid", self.offered)
+        if self.offered:
+            put(self.dut, "instr__payload", self.words[self.sent])
+
+
+class Completions:
+    """Records `done` and `fault`; `progress()` is kept with each done: what had happened by then."""
+
+    def __init__(self, dut: SimHandleBase, progress: object) -> None:
+        self.dut, self.progress = dut, progress
+        self.done: list[tuple[int, int, int]] = []
+        self.fault: tuple[int, int, int] | None = None
+
+    def sample(self, cycle: int) -> None:
+        if value(self.dut, "done__valid"):
+            self.done.append((cycle, value(self.dut, "done__signal"), self.progress()))  # type: ignore[operator]
+        if value(self.dut, "fault__valid"):
+            fault = tuple(value(self.dut, f"fault__{name}") for name in ("cause", "pc", "info"))
+            assert self.fault in (None, fault), "fault changed"
+            self.fault = fault  # type: ignore[assignment]
+
+    def drive(self, cycle: int) -> None:
+        pass
+
+
+class Events:
+    """Counts the cycles in which each of the one-bit outputs `names` is high."""
+
+    def __init__(self, dut: SimHandleBase, *names: str) -> None:
+        self.dut = dut
+        self.count = dict.fromkeys(names, 0)
+
+    def sample(self, cycle: int) -> None:
+        for name in self.count:
+            self.count[name] += value(self.dut, name)
+
+    def drive(self, cycle: int) -> None:
+        pass
+
+
+async def simulate(
+    dut: SimHandleBase, window: tuple[int, int], models: list[Model], completions: Completions, count: int
+) -> int:
+    """Resets the engine and runs until `count` instructions are done or a fault stands; then 60 cycles more.
+
+    Returns the cycles that took; asserts that it does not take for ever.
+    """
+    Clock(dut.clk, 10, unit="ns").start()
+    put(dut, "rst", 1)
+    put(dut, "window__base", window[0])
+    put(dut, "window__limit", window[1])
+    for model in models:
+        model.drive(0)
+    put(dut, "instr__valid", 0)
+    for _ in range(3):
+        await RisingEdge(dut.clk)
+    put(dut, "rst", 0)
+    cycle, after = 0, 0
+    while after < 60:
+        await RisingEdge(dut.clk)
+        if cycle:
+            for model in models:
+                model.sample(cycle)
+        cycle += 1
+        for model in models:
+            model.drive(cycle)
+        if completions.fault is not None or len(completions.done) >= count:
+            after += 1
+        assert cycle < 200_000, f"stuck: {len(completions.done)} of {count} instructions done"
+    return cycle
+
+
+@dataclass
+class Transfer:
+    """A run instruction with the configuration that applied to it."""
+
+    index: int
+    acc: bool
+    dram: int
+    values: dict[str, int]
+    config: dict[str, int]
+    rows: Walk
+
+
+def transfers(config: Config, program: list[Instruction], local: str) -> list[Transfer]:
+    """Every run of `program` that moves rows, in order, walked by the golden model; `local` is "dst" or "src"."""
+    state: dict[str, int] = dict.fromkeys(("s1", "s2", "d1", "d2", "pad_lo", "pad_hi", "value"), 0)
+    result = []
+    for index, (name, values) in enumerate(program):
+        operands = {key: number for key, number in values.items() if key != "signal"}
+        if not name.endswith(".run"):
+            state.update(operands)
+            continue
+        if state["pad_lo"] + operands["n0"] + state["pad_hi"] == 0:
+            continue
+        acc = bool(operands[local] & ACC_SPACE)
+        sizes = {key: number for key, number in state.items() if key != "value"}
+        row_bytes = config.acc_row_bytes if acc else config.spad_row_bytes
+        rows = walk(
+            operands[local] & ~ACC_SPACE, operands["dram"], operands["n0"], operands["n1"], operands["n2"],
+            row_bytes=row_bytes, **sizes,
+        )  # fmt: skip
+        result.append(Transfer(index, acc, operands["dram"], operands, dict(state), rows))
+    return result
+
+
+def random_program(config: Config, rng: Random, engine: str, runs: int, *, bad_rows: float = 0.0) -> list[Instruction]:
+    """`runs` transfers with random configuration between them. `engine` is "ld" or "st". All rows are inside the
+    memories, but with chance `bad_rows` a run's may be anywhere. Small, but with every shape."""
+    load = engine == "ld"
+    program: list[Instruction] = []
+    state = dict.fromkeys(("s1", "s2", "d1", "d2", "pad_lo", "pad_hi"), 0)
+    unit = 1 if load else config.axi_bytes
+    for _ in range(runs):
+        acc = rng.random() < 0.4
+        depth = config.acc_rows if acc else config.spad_rows
+        row_bytes = config.acc_row_bytes if acc else config.spad_row_bytes
+        n0 = rng.choice((0, 1, 1, 2, 3, rng.randint(4, 12), rng.randint(1, 40)))
+        n1, n2 = rng.choice((1, 1, 2, 3, 5)), rng.choice((1, 1, 2, 3))
+        if rng.random() < 0.6:
+            line = n0 * row_bytes
+            state["s1"] = rng.choice((line, -line, rng.randint(-3000, 3000) // unit * unit))
+            state["s2"] = rng.choice((line * n1, rng.randint(-9000, 9000) // unit * unit))
+            program.append((f"{engine}.stride", {"s1": state["s1"], "s2": state["s2"]}))
+        if rng.random() < 0.6:
+            state["d1"], state["d2"] = (rng.choice((n0, rng.randint(-50, 50))) for _ in range(2))
+            values = {"d1": state["d1"], "d2": state["d2"]}
+            if load:
+                for pad in ("pad_lo", "pad_hi"):
+                    state[pad] = values[pad] = rng.choice((0, 0, 1, 2, rng.randint(0, 9)))
+                values["value"] = rng.randint(-128, 127)
+            program.append((f"{engine}.{'dst' if load else 'src'}", values))
+        if rng.random() < 0.3:
+            program.append((f"{engine}.sync", {}))
+        corners = [p * state["d2"] + q * state["d1"] for p in (0, n2 - 1) for q in (0, n1 - 1)]
+        low, high = -min(corners), depth - max(corners) - state["pad_lo"] - n0 - state["pad_hi"]
+        if low > high:
+            continue
+        row = rng.choice((low, high, rng.randint(low, high)))
+        if rng.random() < bad_rows:
+            row = rng.choice((0, rng.randint(0, 60), depth - 1 - rng.randint(0, 60), min(depth, 32767), 32767))
+        near_page = 0x1000 * rng.randint(20, 400) + rng.randint(-300, 300)
+        dram = rng.choice((near_page, rng.randint(0x2_0000, 0x40_0000))) // unit * unit
+        values = {("dst" if load else "src"): row | ACC_SPACE * acc, "dram": dram, "n0": n0, "n1": n1, "n2": n2}
+        program.append((f"{engine}.run", values))
+    return [(name, {**values, "signal": rng.getrandbits(16)}) for name, values in program]
+
+
+def random_memory(rng: Random) -> np.ndarray:
+    """DRAM contents, uint8 [MEMORY_BYTES]; it repeats over the whole address space."""
+    return np.frombuffer(rng.randbytes(MEMORY_BYTES), np.uint8)
+
+
+def read_bytes(memory: np.ndarray, addr: int, count: int) -> bytes:
+    """`count` bytes from `addr` of the repeating memory."""
+    return memory[np.arange(addr, addr + count) % MEMORY_BYTES].tobytes()

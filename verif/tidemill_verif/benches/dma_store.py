@@ -1,0 +1,258 @@
+"""Bench of the store engine: beats, bursts, completions and faults against the golden walk."""
+
+from __future__ import annotations
+
+from random import Random
+
+import cocotb
+from cocotb.handle import SimHandleBase
+from tidemill.config import Config, preset
+from tidemill.csr import Cause
+
+from tidemill_verif.benches import params
+from tidemill_verif.benches.dma_models import (
+    Burst,
+    Completions,
+    Events,
+    Instruction,
+    InstructionSource,
+    Stalls,
+    check_burst,
+    put,
+    random_program,
+    simulate,
+    transfers,
+    value,
+)
+
+EVERYWHERE = (0, 0xFFFF_FFFF)
+Beat = tuple[int, bytes]
+
+
+class WriteBus:
+    """Takes bursts and their beats and answers; `errors` maps burst numbers to responses."""
+
+    def __init__(self, dut: SimHandleBase, config: Config, rng: Random, stalls: Stalls, errors: dict[int, int]) -> None:
+        self.dut, self.config, self.rng, self.stalls, self.errors = dut, config, rng, stalls, errors
+        self.bursts: list[Burst] = []
+        self.log: list[Beat] = []
+        self.beat_cycles: list[int] = []
+        self.filled = self.answered = self.answered_beats = 0
+        self.taking = self.accepting = self.offered = False
+        self.held: int | None = None
+
+    def sample(self, cycle: int) -> None:
+        if self.offered and value(self.dut, "bus__resp__ready"):
+            self.offered = False
+            self.answered_beats += self.bursts[self.answered].beats
+            self.answered += 1
+        valid = value(self.dut, "bus__beat__valid")
+        payload = value(self.dut, "bus__beat__payload") if valid else None
+        assert self.held is None or self.held == payload, "beat withdrawn or changed"
+        self.held = None if self.accepting else payload
+        if self.accepting and payload is not None:
+            assert self.filled < len(self.bursts), "beat before its command"
+            burst = self.bursts[self.filled]
+            addr = burst.addr + len(burst.data) * self.config.axi_bytes
+            self.log.append((addr, payload.to_bytes(self.config.axi_bytes, "little")))
+            burst.data.append(payload)
+            self.beat_cycles.append(cycle)
+            if len(burst.data) == burst.beats:
+                burst.cycle = cycle
+                self.filled += 1
+        if self.taking and value(self.dut, "bus__cmd__valid"):
+            self.bursts.append(check_burst(self.config, value(self.dut, "bus__cmd__payload"), cycle))
+            assert len(self.bursts) - self.answered <= self.config.max_outstanding, "too many bursts in flight"
+
+    def drive(self, cycle: int) -> None:
+        self.taking = self.rng.random() >= self.stalls.command
+        self.accepting = self.rng.random() >= self.stalls.beat
+        put(self.dut, "bus__cmd__ready", self.taking)
+        put(self.dut, "bus__beat__ready", self.accepting)
+        waiting = self.answered < self.filled and cycle >= self.bursts[self.answered].cycle + self.stalls.latency
+        if not self.offered and waiting:
+            self.offered = self.rng.random() >= self.stalls.response
+        put(self.dut, "bus__resp__valid", self.offered)
+        put(self.dut, "bus__resp__payload", self.errors.get(self.answered, 0))
+
+
+class ReadPortModel:
+    """Answers row reads, in order, three cycles later or more."""
+
+    def __init__(self, dut: SimHandleBase, name: str, rows: list[bytes], rng: Random, stall: float) -> None:
+        self.dut, self.name, self.rows, self.rng, self.stall = dut, name, rows, rng, stall
+        self.pending: list[tuple[int, int]] = []
+        self.ready = False
+
+    def sample(self, cycle: int) -> None:
+        if self.ready and value(self.dut, f"{self.name}__req__valid"):
+            row = value(self.dut, f"{self.name}__req__payload")
+            self.pending.append((row, cycle + 3))
+
+    def drive(self, cycle: int) -> None:
+        self.ready = self.rng.random() >= self.stall
+        put(self.dut, f"{self.name}__req__ready", self.ready)
+        put(self.dut, f"{self.name}__stall", 0)
+        answer = bool(self.pending) and cycle >= self.pending[0][1] and self.rng.random() >= self.stall
+        put(self.dut, f"{self.name}__rsp_valid", answer)
+        if answer:
+            row, _ = self.pending.pop(0)
+            put(self.dut, f"{self.name}__rsp_data", int.from_bytes(self.rows[row], "little"))
+
+
+def expected_beats(
+    config: Config, program: list[Instruction], spad: list[bytes], acc: list[bytes], window: tuple[int, int]
+) -> tuple[list[Beat], list[int], tuple[int, int, int] | None]:
+    """All beats in order, how many there are by the end of each instruction, and the fault that ends them."""
+    beats: list[Beat] = []
+    counts: list[int] = []
+    by_index = {transfer.index: transfer for transfer in transfers(config, program, "src")}
+    for index in range(len(program)):
+        if index in by_index:
+            transfer = by_index[index]
+            memory = acc if transfer.acc else spad
+            row_bytes = len(memory[0])
+            nbytes = transfer.values["n0"] * row_bytes
+            for line, local, dram in zip(transfer.rows.lines, transfer.rows.local, transfer.rows.dram, strict=True):
+                first = int(line)
+                if first % config.axi_bytes:
+                    return beats, counts, (Cause.MISALIGNED, index + 5, first)
+                if first < window[0] or first + nbytes - 1 > window[1]:
+                    return beats, counts, (Cause.WINDOW, index + 5, first)
+                for row, target in zip(local.tolist(), dram.tolist(), strict=True):
+                    if not 0 <= row < len(memory):
+                        return beats, counts, (Cause.LOCAL_RANGE, index + 5, row & 0xFFFF_FFFF)
+                    for at in range(0, row_bytes, config.axi_bytes):
+                        beats.append((target + at, memory[row][at : at + config.axi_bytes]))
+        counts.append(len(beats))
+    return beats, counts, None
+
+
+async def check(
+    dut: SimHandleBase,
+    rng: Random,
+    program: list[Instruction],
+    stalls: Stalls,
+    window: tuple[int, int] = EVERYWHERE,
+    error: tuple[int, int] | None = None,
+) -> tuple[WriteBus, Completions]:
+    """Runs `program` and compares everything. `error`: (burst number, response) of the only bad response."""
+    config = preset(params()["preset"])
+    spad = [rng.randbytes(config.spad_row_bytes) for _ in range(config.spad_rows)]
+    acc = [rng.randbytes(config.acc_row_bytes) for _ in range(config.acc_rows)]
+    beats, counts, fault = expected_beats(config, program, spad, acc, window)
+    bus = WriteBus(dut, config, rng, stalls, dict([error] if error else []))
+    ports = [
+        ReadPortModel(dut, "spad_r", spad, rng, stalls.port),
+        ReadPortModel(dut, "acc_r", acc, rng, stalls.port),
+    ]
+    completions = Completions(dut, lambda: bus.answered_beats)
+    events = Events(dut, "write_beat", "bus_write_wait", "progress")
+    source = InstructionSource(dut, program, rng, stalls.instr)
+    await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program))
+    for number, (got, want) in enumerate(zip(bus.log, beats, strict=False)):
+        assert got == want, f"beat {number}: got {got}, expected {want}"
+    if error is not None:
+        burst = bus.bursts[error[0]]
+        before = sum(burst.beats for burst in bus.bursts[: error[0]])
+        index = next(k for k, count in enumerate(counts) if count > before)
+        cause = Cause.BUS_DECERR if error[1] == 3 else Cause.BUS_SLVERR
+        assert completions.fault == (cause, index + 5, burst.addr)
+        assert len(completions.done) <= index
+    else:
+        assert completions.fault == fault, f"fault {completions.fault}, expected {fault}"
+        assert len(bus.log) == len(beats), f"{len(bus.log)} beats, expected {len(beats)}"
+    signals = [values["signal"] for _, values in program]
+    assert [signal for _, signal, _ in completions.done] == signals[: len(completions.done)]
+    for number, (_, _, answered) in enumerate(completions.done):
+        assert answered >= counts[number], f"done {number} came before its responses"
+    assert len(bus.log) - events.count["write_beat"] in ((0,) if error is None else (0, 1))
+    if fault is None and error is None:
+        assert len(completions.done) == len(program)
+        assert bus.filled == len(bus.bursts) == bus.answered
+    return bus, completions
+
+
+@cocotb.test()
+async def test_random_programs(dut: SimHandleBase) -> None:
+    """Beats, bursts and completions of a long random program under random stalls."""
+    rng = Random(params()["seed"])
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60), Stalls.random(rng))
+
+
+@cocotb.test()
+async def test_random_programs_without_stalls(dut: SimHandleBase) -> None:
+    """The same at full speed."""
+    rng = Random(params()["seed"] + 1)
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60), Stalls(latency=1))
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(10, 18))
+async def test_local_range(dut: SimHandleBase, extra: int) -> None:
+    """A row outside the memory stops the engine there: all rows before are sent, none after."""
+    rng = Random(params()["seed"] + extra)
+    program = random_program(preset(params()["preset"]), rng, "st", 12, bad_rows=0.3)
+    program.append(("st.run", {"src": 0x7FFF, "dram": 0x30000, "n0": 3, "n1": 1, "n2": 1, "signal": 0}))
+    await check(dut, rng, program, Stalls.random(rng))
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(30, 38))
+async def test_window(dut: SimHandleBase, extra: int) -> None:
+    """A line outside the window is never written and reported in program order."""
+    rng = Random(params()["seed"] + extra)
+    program = random_program(preset(params()["preset"]), rng, "st", 12, bad_rows=0.05)
+    base = rng.randint(0, 0x10_0000) // 16 * 16
+    limit = rng.choice((0x3F_0000, base + 0x28_0000)) | 15
+    program.append(("st.run", {"src": 0, "dram": 0xFFFF_FFF0, "n0": 30, "n1": 1, "n2": 1, "signal": 0}))
+    await check(dut, rng, program, Stalls.random(rng), window=(base, limit))
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(50, 56))
+async def test_misaligned(dut: SimHandleBase, extra: int) -> None:
+    """A line that does not start at a beat is reported, with everything before it written."""
+    rng = Random(params()["seed"] + extra)
+    config = preset(params()["preset"])
+    program = random_program(config, rng, "st", 6)
+    offset = rng.randint(1, config.axi_bytes - 1)
+    if rng.random() < 0.5:
+        program.append(("st.stride", {"s1": 0x400 + offset, "s2": 0, "signal": 0}))
+        offset = 0
+    values = {"src": 0, "dram": 0x30000 + offset, "n0": 3, "n1": 3, "n2": 1, "signal": 0}
+    program += [("st.src", {"d1": 0, "d2": 0, "signal": 0}), ("st.run", values)]
+    if offset == 0 and program[-3][0] != "st.stride":
+        raise AssertionError("the program has no misaligned line")
+    await check(dut, rng, program, Stalls.random(rng))
+
+
+@cocotb.test()
+@cocotb.parametrize(extra=range(70, 78))
+async def test_bus_error(dut: SimHandleBase, extra: int) -> None:
+    """An error response stops the engine; the instruction of that burst never completes."""
+    rng = Random(params()["seed"] + extra)
+    run = {"src": 0, "dram": 0x30000, "n0": 40, "n1": 2, "n2": 1, "signal": 0}
+    program = [*random_program(preset(params()["preset"]), rng, "st", 12), ("st.run", run)]
+    await check(dut, rng, program, Stalls.random(rng), error=(rng.randint(0, 2), rng.choice((2, 3))))
+
+
+@cocotb.test()
+@cocotb.parametrize(acc=(0, 1))
+async def test_throughput(dut: SimHandleBase, acc: int) -> None:
+    """One beat a cycle within a transfer; few bubbles between transfers."""
+    rng = Random(params()["seed"])
+    config = preset(params()["preset"])
+    row_bytes = config.acc_row_bytes if acc else config.spad_row_bytes
+    n0 = 3 * config.max_burst * config.axi_bytes // row_bytes
+    run = {"src": acc << 15, "dram": 0x20000, "n0": n0, "n1": 1, "n2": 1, "signal": 0}
+    bus, completions = await check(dut, rng, [("st.run", run)] * 4, Stalls(latency=4))
+    cycles = bus.beat_cycles
+    per_run = len(cycles) // 4
+    assert cycles[per_run - 1] - cycles[0] + 1 == per_run, "bubbles within a transfer"
+    bubbles = cycles[-1] - cycles[0] + 1 - len(cycles)
+    assert bubbles <= 3 * 4, f"{bubbles} bubbles between 4 transfers"
+    dut._log.info(
+        "first beat in cycle %d, last beat %d, last done %d, %d bubbles",
+        cycles[0], cycles[-1], completions.done[-1][0], bubbles,
+    )  # fmt: skip
