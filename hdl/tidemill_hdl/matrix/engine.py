@@ -43,8 +43,8 @@ class MatrixEngine(wiring.Component):
     conflict : Out(1): event, a scratchpad request lost its bank.
     progress : Out(1): event, a row of activations or weights moved.
 
-    Timing: an mx.run of M rows with the mx.wload of its tile costs max(M + 1, R + 2) cycles in the long run; an mx.sync,
-    mx.act or mx.acc one cycle in which no activation row goes in. Reset: weights zero, configuration as at program start.
+    Timing: an mx.run of M rows with the mx.wload of its tile costs max(M + 1, R + 1) cycles in the long run; an mx.sync,
+    mx.act or mx.acc takes one cycle in which no activation row goes in; an accumulate waits for its hazard distance. Reset: weights zero, configuration as at program start.
     """
 
     TOKENS = 16
