@@ -98,7 +98,7 @@ def walk(
     """
     lines = nest(dram, (n1, n2), (s1, s2)).reshape(-1) & _ADDRESS_MASK
     length = pad_lo + n0 + pad_hi
-    rows = nest(local, (length, n1, n2), (1, d1, d2)).reshape(-1, length)
+    rows = nest(local, (length, n1, n2), (1, d1, d2)).reshape(n2 * n1, length)
     addresses = np.full(rows.shape, PADDING, dtype=np.int64)
     addresses[:, pad_lo : pad_lo + n0] = lines[:, None] + np.arange(n0, dtype=np.int64) * row_bytes
     return Walk(lines, rows, addresses)
