@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tidemill.config import preset
 from tidemill_hdl.matrix.engine import MatrixEngine
 from tidemill_verif.matrix_system import MatrixSystem

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from amaranth.hdl import signed
 from amaranth.lib import data
+
 from tidemill.config import preset
 from tidemill_hdl.memory.banked import BankedMemory
 from tidemill_hdl.memory.scratchpad import Scratchpad

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tidemill_hdl.matrix.array import SystolicArray
 from tidemill_verif.runner import run_bench
 

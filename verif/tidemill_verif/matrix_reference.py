@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tidemill.config import Config
 from tidemill.golden.matrix import accumulate, product
 from tidemill.isa import ACC_SPACE, decode, encode

@@ -5,14 +5,15 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import BY_MNEMONIC
+from tidemill_hdl.interfaces import AccumulatePort, Done, EngineInstruction, Fault, spad_read_port
+from tidemill_hdl.isa_layout import layout
+from tidemill_hdl.memory.accumulators import Accumulators
+from tidemill_hdl.prim.queue import Queue, SkidBuffer
 
-from ..interfaces import AccumulatePort, Done, EngineInstruction, Fault, spad_read_port
-from ..isa_layout import layout
-from ..memory.accumulators import Accumulators
-from ..prim.queue import Queue, SkidBuffer
 from .array import SystolicArray
 from .loader import WeightLoader
 from .walker import BODY_LO, ActivationWalker, Kind
@@ -43,8 +44,9 @@ class MatrixEngine(wiring.Component):
     conflict : Out(1): event, a scratchpad request lost its bank.
     progress : Out(1): event, a row of activations or weights moved.
 
-    Timing: an mx.run of M rows with the mx.wload of its tile costs max(M + 1, R + 1) cycles in the long run; an mx.sync,
-    mx.act or mx.acc takes one cycle in which no activation row goes in; an accumulate waits for its hazard distance. Reset: weights zero, configuration as at program start.
+    Timing: an mx.run of M rows with the mx.wload of its tile costs max(M + 1, R + 1) cycles in the long run; an
+    mx.sync, mx.act or mx.acc takes one cycle in which no activation row goes in; an accumulate waits for its hazard
+    distance. Reset: weights zero, configuration as at program start.
     """
 
     TOKENS = 16

@@ -5,12 +5,12 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE
-
-from ..interfaces import LOCAL_BITS, PC_BITS, Done, Fault, spad_read_port, spad_row
-from ..prim.queue import Queue, SkidBuffer
+from tidemill_hdl.interfaces import LOCAL_BITS, PC_BITS, Done, Fault, spad_read_port, spad_row
+from tidemill_hdl.prim.queue import Queue, SkidBuffer
 
 ADDRESS_BITS = 17
 """Bits of a signed row address: one stride away from any legal row."""

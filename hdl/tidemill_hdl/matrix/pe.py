@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..prim.multiplier import Multiplier
+from tidemill_hdl.prim.multiplier import Multiplier
 
 
 class ProcessingElement(wiring.Component):

@@ -7,14 +7,15 @@ import enum
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE
+from tidemill_hdl.interfaces import PC_BITS, Fault, spad_read_port, spad_row
+from tidemill_hdl.isa_layout import layout
+from tidemill_hdl.prim.nest import AddressNest
+from tidemill_hdl.prim.queue import Queue
 
-from ..interfaces import PC_BITS, Fault, spad_read_port, spad_row
-from ..isa_layout import layout
-from ..prim.nest import AddressNest
-from ..prim.queue import Queue
 from .loader import ADDRESS_BITS
 
 

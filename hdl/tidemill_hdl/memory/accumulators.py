@@ -7,9 +7,10 @@ import enum
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
-from tidemill.config import Config
 
-from ..interfaces import AccumulatePort, acc_read_port, acc_row, acc_write_port
+from tidemill.config import Config
+from tidemill_hdl.interfaces import AccumulatePort, acc_read_port, acc_row, acc_write_port
+
 from .banked import BankedMemory
 
 

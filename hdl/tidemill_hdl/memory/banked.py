@@ -8,8 +8,9 @@ from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..interfaces import ReadPort, WritePort
-from ..prim.queue import SkidBuffer
+from tidemill_hdl.interfaces import ReadPort, WritePort
+from tidemill_hdl.prim.queue import SkidBuffer
+
 from .bank import RowMemory
 
 

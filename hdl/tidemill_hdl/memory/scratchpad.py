@@ -5,8 +5,8 @@ from __future__ import annotations
 import enum
 
 from tidemill.config import Config
+from tidemill_hdl.interfaces import spad_row
 
-from ..interfaces import spad_row
 from .banked import BankedMemory
 
 

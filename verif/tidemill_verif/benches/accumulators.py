@@ -8,9 +8,9 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
+
 from tidemill.config import preset
 from tidemill.golden.matrix import accumulate
-
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params

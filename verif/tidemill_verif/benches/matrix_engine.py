@@ -9,11 +9,11 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
+
 from tidemill.config import preset
 from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE, encode
 from tidemill_hdl.memory.accumulators import Accumulators
-
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.streams import Stalls, StreamSource
 from tidemill_verif.benches import params

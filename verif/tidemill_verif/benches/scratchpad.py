@@ -7,8 +7,8 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
-from tidemill.config import preset
 
+from tidemill.config import preset
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params

@@ -8,8 +8,8 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
-from tidemill.golden.matrix import product
 
+from tidemill.golden.matrix import product
 from tidemill_verif.agents import clock
 from tidemill_verif.benches import params
 from tidemill_verif.matrix_reference import row_bits
