@@ -291,17 +291,17 @@ class VectorEngine:
             values["dst"], walk((n1, dims["d1"]), (n0, dims["d0"])), len(self.local.rows_of(values["dst"]))
         )
         points = count * window
-        limits = [points if bad is None else bad for bad in (bad_a, bad_b)]
-        limits.append(points + 1 if bad_d is None else (bad_d + 1) * window)
+        never = points + 1
+        limits = [never if bad is None else bad for bad in (bad_a, bad_b)]
+        limits.append(never if bad_d is None else (bad_d + 1) * window)
         good = min(min(limits), points)
-        faulty = min(limits) < points or bad_d is not None and min(limits) == limits[2]
         results = min(good // window, count if bad_d is None else bad_d)
         step = max(1, CHUNK_POINTS // window)
         for start in range(0, results, step):
             stop = min(start + step, results)
             self._results(mnemonic, values, rows_a, rows_b, rows_d, slice(start, stop), window)
         self.rows_read += good
-        if faulty:
+        if min(limits) < never:
             first = limits.index(min(limits))
             outside = (rows_a, rows_b, rows_d)[first]
             position = bad_d if first == 2 else min(limits)
