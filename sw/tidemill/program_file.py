@@ -1,10 +1,10 @@
 """The .tmb file: a program on disk.
 
-    bytes 0:8    magic "TIDEMILL"
-    bytes 8:10   format version, little-endian
-    bytes 10:18  length of the payload, little-endian
-    bytes 18:50  SHA-256 of the payload
-    bytes 50:    payload: a MessagePack map of configuration, words, buffers, relocations, semaphores and source lines
+bytes 0:8    magic "TIDEMILL"
+bytes 8:10   format version, little-endian
+bytes 10:18  length of the payload, little-endian
+bytes 18:50  SHA-256 of the payload
+bytes 50:    payload: a MessagePack map of configuration, words, buffers, relocations, semaphores and source lines
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 
 import msgpack
 
-from tidemill.config import Config, ConfigError
-from tidemill.isa import BY_OPCODE, INSTRUCTION_BYTES, ISA_VERSION
+from tidemill.config import ISA_VERSION, Config, ConfigError
+from tidemill.isa import BY_OPCODE, INSTRUCTION_BYTES
 from tidemill.program import DTYPES, BufferDecl, Program, Relocation, SourceLine
 
 MAGIC = b"TIDEMILL"

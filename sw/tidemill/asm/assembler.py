@@ -56,9 +56,7 @@ def assemble(
     return assembly.program
 
 
-def assemble_file(
-    path: str | Path, config: Config | None = None, bounds: bool = True, order: bool = False
-) -> Program:
+def assemble_file(path: str | Path, config: Config | None = None, bounds: bool = True, order: bool = False) -> Program:
     """`assemble` the file at `path`; raises OSError where it cannot be read."""
     return assemble(Path(path).read_text(encoding="utf-8"), str(path), config, bounds, order)
 
@@ -134,7 +132,9 @@ class _Assembler:
                     self._scope.define_constant(operand.name, operand.value, operand.location)
             except SourceError as error:
                 self._report(error)
-            index += statement.mnemonic == ".word" or not statement.mnemonic.startswith(".") and statement.mnemonic != ""
+            index += statement.mnemonic == ".word" or (
+                not statement.mnemonic.startswith(".") and statement.mnemonic != ""
+            )
 
     def _directives(self, builder: ProgramBuilder) -> None:
         handlers = {".preset": self._preset, ".config": self._configure}
@@ -177,8 +177,7 @@ class _Assembler:
         for operand in statement.operands:
             if not isinstance(operand.value, Name) or operand.name:
                 raise SourceError(operand.location, "expected the name of a semaphore")
-            semaphore = builder.semaphore(operand.value.name)
-            self._scope.define(operand.value.name, semaphore, operand.location)
+            self._scope.define_semaphore(builder.semaphore(operand.value.name), operand.location)
 
     def _buffer(self, builder: ProgramBuilder, statement: Statement) -> None:
         values = [operand.value for operand in statement.operands]
@@ -237,7 +236,7 @@ class _Assembler:
         locations: list[Location] = []
         loops: list[tuple[Statement, int | None]] = []
         for statement in self._statements:
-            if not statement.mnemonic or statement.mnemonic.startswith(".") and statement.mnemonic != ".word":
+            if not statement.mnemonic or (statement.mnemonic.startswith(".") and statement.mnemonic != ".word"):
                 continue
             at = statement.location
             source = SourceLine(at.file, at.line, at.text.strip())
@@ -321,10 +320,14 @@ class _Assembler:
             name = operand.name
             if not name:
                 if position >= len(positional):
-                    raise SourceError(operand.location, f"{mnemonic} takes at most {len(positional)} positional operands")
+                    raise SourceError(
+                        operand.location, f"{mnemonic} takes at most {len(positional)} positional operands"
+                    )
                 name = positional[position].name
             if name in hidden and any(field.name == name for field in fields):
-                hint = "`b=` with a number is an immediate" if name == "b_imm" else "write it in the address: spad[4 + r1]"
+                hint = (
+                    "`b=` with a number is an immediate" if name == "b_imm" else "write it in the address: spad[4 + r1]"
+                )
                 raise SourceError(operand.location, f"{mnemonic} field {name!r} cannot be given; {hint}")
             if name in values:
                 raise SourceError(operand.location, f"{mnemonic} field {name!r} is given twice")

@@ -55,7 +55,10 @@ def format_instruction(
     for field in (*decoded.op.fields, *(f for f in decoded.op.all_fields[1:] if f.kind is Kind.SEMAPHORES)):
         register = values[field.index] if field.index else 0
         if field.name in hidden or (
-            field.default is not None and values[field.name] == field.default and not register and field.name not in buffers
+            field.default is not None
+            and values[field.name] == field.default
+            and not register
+            and field.name not in buffers
         ):
             continue
         operands.append(f"{field.name}={_value(decoded, field, semaphores, buffers)}")

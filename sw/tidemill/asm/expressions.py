@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tidemill.asm.diagnostics import Location, SourceError
 from tidemill.asm.parser import Binary, Expression, Index, Name, Number, SizeOf, Unary
@@ -47,6 +47,7 @@ class Scope:
         self.labels: dict[str, int] = {}
         self._constants: dict[str, Expression] = {}
         self._values: dict[str, Value] = {}
+        self._semaphores: dict[str, Semaphore] = {}
         self._places: dict[str, Location] = {}
         self._active: list[str] = []
 
@@ -65,9 +66,13 @@ class Scope:
         self._claim(name, location)
         self._constants[name] = value
 
+    def define_semaphore(self, semaphore: Semaphore, location: Location) -> None:
+        """A semaphore; their names do not meet other names, because only `wait=` and `signal=` read them."""
+        _check_reserved(semaphore.name, location)
+        self._semaphores[semaphore.name] = semaphore
+
     def _claim(self, name: str, location: Location) -> None:
-        if name in RESERVED and location.text[location.column - 1 : location.column] != '"':
-            raise SourceError(location, f"{name!r} is a reserved word")
+        _check_reserved(name, location)
         if name in self._places:
             before = self._places[name]
             raise SourceError(location, f"{name!r} is defined already ({before.file}:{before.line})")
@@ -77,6 +82,13 @@ class Scope:
         """The mask of `a | b | sem[3]`; 0 is the empty set."""
         if isinstance(expression, Binary) and expression.operator == "|":
             return self.semaphores(expression.left) | self.semaphores(expression.right)
+        if isinstance(expression, Name):
+            if expression.name not in self._semaphores:
+                raise SourceError(
+                    expression.location,
+                    f"unknown semaphore {expression.name!r}{_hint(expression.name, self._semaphores)}",
+                )
+            return self._semaphores[expression.name].mask
         value = self.evaluate(expression)
         if isinstance(value, Semaphore):
             return value.mask
@@ -105,19 +117,18 @@ class Scope:
         raise SourceError(expression.location, "expected a whole number, a name or an address")
 
     def _name(self, name: Name, engines: bool) -> Value:
-        if not name.quoted and re.fullmatch(r"r\d+", name.name) and name.name not in self._places:
+        if not name.quoted and re.fullmatch(r"r\d+", name.name):
             number = int(name.name[1:])
             if number >= SCALAR_REGISTERS:
                 raise SourceError(name.location, f"register {name.name} is not in r0..r{SCALAR_REGISTERS - 1}")
             return Register(number)
-        if engines and name.name in ENGINE_BITS and name.name not in self._places:
+        if engines and name.name in ENGINE_BITS and not name.quoted:
             return ENGINE_BITS[name.name]
         if name.name in self._values:
             return self._values[name.name]
         if name.name not in self._constants:
-            hint = difflib.get_close_matches(name.name, [*self._values, *self._constants], 1)
-            suffix = f"; did you mean {hint[0]!r}?" if hint else ""
-            raise SourceError(name.location, f"unknown name {name.name!r}{suffix}")
+            hint = _hint(name.name, [*self._values, *self._constants])
+            raise SourceError(name.location, f"unknown name {name.name!r}{hint}")
         if name.name in self._active:
             raise SourceError(name.location, f"{name.name!r} is defined by itself")
         self._active.append(name.name)
@@ -166,6 +177,16 @@ class Scope:
             if isinstance(left, RegisterSum) and isinstance(right, int):
                 return RegisterSum(left.number + right, left.register)
         raise SourceError(location, f"cannot compute {_describe(left)} {expression.operator} {_describe(right)}")
+
+
+def _check_reserved(name: str, location: Location) -> None:
+    if name in RESERVED and location.text[location.column - 1 : location.column] != '"':
+        raise SourceError(location, f"{name!r} is a reserved word")
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _describe(value: Value) -> str:

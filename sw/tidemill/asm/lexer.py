@@ -36,7 +36,9 @@ def tokenize(file: str, line: int, text: str, included_from: Location | None = N
         match = _TOKEN.match(text, position)
         location = Location(file, line, position + 1, text, included_from)
         if match is None or match.lastgroup is None:
-            what = "string without closing quote" if text[position] == '"' else f"unexpected character {text[position]!r}"
+            what = (
+                "string without closing quote" if text[position] == '"' else f"unexpected character {text[position]!r}"
+            )
             raise SourceError(location, what)
         if match.lastgroup == "comment":
             break

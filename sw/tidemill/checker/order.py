@@ -159,10 +159,13 @@ class _Game:
     def _report_semaphores(self) -> None:
         for bit, semaphore in enumerate(self._semaphores):
             name = self._name(bit)
-            for kind, users in (("waiters", len(semaphore.waits)), ("signallers", len(semaphore.totals))):
+            signallers = sum(_engine(agent) not in semaphore.waits for agent in semaphore.totals)
+            for kind, users in (("waiters", len(semaphore.waits)), ("signallers", signallers)):
                 if users > 1:
                     message = f"semaphore {name!r} has several {kind}; the checker assumes the least order"
-                    self._findings.append(Finding("warning", f"several {kind} of {name}", message, semaphore.last_signal))
+                    self._findings.append(
+                        Finding("warning", f"several {kind} of {name}", message, semaphore.last_signal)
+                    )
             if semaphore.count:
                 message = f"semaphore {name!r} is left at {semaphore.count} when the program ends"
                 self._findings.append(Finding("warning", f"leftover {name}", message, semaphore.last_signal))
@@ -247,7 +250,9 @@ class _Memory:
                 self._sets.clear()
             if access.space == "dram":
                 edges, starts = self._units[buffer], access.nest.starts()
-                ranges = zip(np.searchsorted(edges, starts), np.searchsorted(edges, starts + access.nest.run), strict=True)
+                ranges = zip(
+                    np.searchsorted(edges, starts), np.searchsorted(edges, starts + access.nest.run), strict=True
+                )
                 self._sets[key] = np.unique(np.concatenate([np.arange(low, high) for low, high in ranges]))
             else:
                 self._sets[key] = access.nest.elements()

@@ -151,7 +151,11 @@ class _Machine:
             right = self._registers[values["rt"]]
         if mnemonic == "sub" and right.buffer and right.buffer == left.buffer:
             result = _Number(left.value - right.value)
-        elif (left.buffer and right.buffer) or (mnemonic == "slli" and left.buffer) or (mnemonic == "sub" and right.buffer):
+        elif (
+            (left.buffer and right.buffer)
+            or (mnemonic == "slli" and left.buffer)
+            or (mnemonic == "sub" and right.buffer)
+        ):
             self._stop(index, "address", f"{mnemonic} of a buffer's address gives no address that can be checked")
         elif mnemonic == "slli":
             result = _Number(left.value << right.value)
@@ -190,16 +194,22 @@ class _Machine:
     def _weights(self, index: int, mnemonic: str, values: dict[str, int]) -> None:
         if mnemonic == "mx.wload":
             if self._pending_weights:
-                self._stop(index, "ILLEGAL_OPERAND", "a second mx.wload before an mx.run with swap=1 took the first one's weights")
+                self._stop(
+                    index,
+                    "ILLEGAL_OPERAND",
+                    "a second mx.wload before an mx.run with swap=1 took the first one's weights",
+                )
             self._pending_weights = True
         elif mnemonic == "mx.run" and values["swap"]:
             if not self._pending_weights:
-                self._stop(index, "ILLEGAL_OPERAND", "mx.run with swap=1 but no mx.wload before it; give swap=0 to keep the weights")
+                self._stop(
+                    index,
+                    "ILLEGAL_OPERAND",
+                    "mx.run with swap=1 but no mx.wload before it; give swap=0 to keep the weights",
+                )
             self._pending_weights = False
 
-    def _checked(
-        self, index: int, mnemonic: str, values: dict[str, int], buffer: str | None
-    ) -> tuple[Access, ...]:
+    def _checked(self, index: int, mnemonic: str, values: dict[str, int], buffer: str | None) -> tuple[Access, ...]:
         """The instruction's accesses; those that leave their memory or buffer are reported and left out."""
         for (name, field), space in REQUIRED_SPACE.items():
             if name == mnemonic and (values[field] >> 15) != (space == "acc"):
