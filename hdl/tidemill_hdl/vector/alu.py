@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.isa import OPS, Combine
-
 from tidemill_hdl.interfaces import acc_row
 from tidemill_hdl.vector.requantizer import add_with_carry
 
@@ -153,7 +153,7 @@ class VectorAlu(wiring.Component):
         total, product = register("total", signed(33)), register("product", signed(32))
         below, above = register("below", 1), register("above", 1)
         # Left shifts are right shifts of the mirrored word.
-        word = Mux(left, Cat(reversed(a_in)), a_in)
+        word = Mux(left, Cat(reversed(a_in)), Cat(a_in))
         fill, fine, half_shifted = register("fill", 1), register("fine", 3), register("half_shifted", 32)
         fill_in = ~left & a_in[31]
         for level in (16, 8):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import BY_MNEMONIC, RequantMode
-
 from tidemill_hdl.interfaces import (
     PC_BITS,
     Done,
@@ -118,7 +118,7 @@ class VectorEngine(wiring.Component):
         dims = layout("vx.dims")(word)
         quant = layout("vx.quant")(word)
         count_shapes = {"k0": 10, "k1": 10, "n0": 12, "n1": 12}
-        counts = Signal(data.StructLayout(count_shapes), init={level: 1 for level in _LEVELS})
+        counts = Signal(data.StructLayout(count_shapes), init=dict.fromkeys(_LEVELS, 1))
         strides = {stream_name: Signal(Strides, name=f"strides_{stream_name}") for stream_name in ("a", "b", "d")}
         zero_point, preshift = Signal(signed(8)), Signal(5)
         low, qmax = Signal(signed(8), init=-128), Signal(signed(8), init=127)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from tidemill.config import Config
 
+from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_read_port, acc_row, spad_read_port
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
 from tidemill_hdl.vector.alu import sign_extend

@@ -6,8 +6,8 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed, unsigne
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from tidemill.config import Config
 
+from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_row
 from tidemill_hdl.prim.queue import Queue
 from tidemill_hdl.vector.alu import limit
@@ -183,7 +183,9 @@ class PostPath(wiring.Component):
             results_of.append({PostKind.RQ: clamped, PostKind.LUT: read.data})
 
         # ---- the groups on their way: tap n is n cycles behind `value`
-        valid = [value_valid]
+        token = Signal()  # values of a load give no results, also not to the instruction after it
+        m.d.comb += token.eq(value_valid & ~is_param & ~is_table)
+        valid = [token]
         last = [value_last]
         for n in range(1, longest + 1):
             valid.append(Signal(name=f"valid_{n}"))

@@ -8,9 +8,9 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
+
 from tidemill.golden.requant import requantize
 from tidemill.isa import RequantMode
-
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
 

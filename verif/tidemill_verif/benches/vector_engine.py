@@ -1,0 +1,255 @@
+"""Bench of the vector engine: random programs against the golden functions, faults, and cycle counts."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import RisingEdge
+
+from tidemill.config import preset
+from tidemill.csr import Cause
+from tidemill.isa import ACC_SPACE, OPS, Post, RequantMode, encode
+from tidemill_verif.agents.clock import reset, start
+from tidemill_verif.agents.streams import StreamSource
+from tidemill_verif.benches import params
+from tidemill_verif.benches.vector_models import LocalRange, PortedMemory, Reference
+
+_ALU = [op.mnemonic for op in OPS if op.combine is not None]
+_TABLE = np.zeros(256, np.int32)
+"""The look-up table of the one design that all tests of a simulation use."""
+_LIMIT = 20_000
+"""Cycles after which an instruction counts as hung."""
+
+
+class Bench:
+    """The design with its memories and the reference."""
+
+    def __init__(self, dut: Any, name: str, stall: float) -> None:
+        self.dut = dut
+        self.config = preset(params()["preset"])
+        self.rng = random.Random(f"{params()['seed']}/{name}")
+        self.pc = self.rng.randrange(1 << 20)
+        self.rows_seen = 0
+        numbers = np.random.default_rng(self.rng.getrandbits(32))
+        config = self.config
+        spad = numbers.integers(-128, 128, (config.spad_rows, config.rows), dtype=np.int8)
+        wide = numbers.integers(-(1 << 31), 1 << 31, (config.acc_rows, config.cols), dtype=np.int64)
+        # Half of the lanes are small numbers, so that int8 results are not all saturated.
+        acc = np.where(numbers.random(wide.shape) < 0.5, wide, wide >> 21).astype(np.int32)
+        self.reference = Reference(config, spad.copy(), acc.copy(), _TABLE)
+        seed = self.rng.getrandbits(32)
+        self.spad = PortedMemory(dut, spad, ("a_spad", "b_spad"), "spad_w", seed=seed, stall=stall)
+        self.acc = PortedMemory(dut, acc, ("a_acc", "b_acc"), "acc_w", seed=seed, stall=stall)
+        self.source = StreamSource(dut, "instr", seed=seed, stall=stall)
+
+    async def run(self, mnemonic: str, **values: int) -> int:
+        """Execute one instruction on both sides and compare everything; the cycles it took."""
+        signal = self.rng.getrandbits(16)
+        word = encode(mnemonic, signal=signal, **values)
+        fault = None
+        try:
+            self.reference.execute(word)
+        except LocalRange as error:
+            fault = error.row
+        self.pc += 1
+        self.source.put(self.pc << 128 | word)
+        cycles, context = 0, f"{mnemonic} {values} {self.reference}"
+        while not self.dut.done__valid.value and not self.dut.fault__valid.value:
+            await RisingEdge(self.dut.clk)
+            self.rows_seen += int(self.dut.row.value)
+            cycles += 1
+            assert cycles < _LIMIT, f"hangs: {context}"
+        if fault is None:
+            assert self.dut.done__valid.value, f"fault {self.dut.fault__info.value.to_signed()}: {context}"
+            assert int(self.dut.done__signal.value) == signal
+        else:
+            await self._check_fault(fault, context)
+        for name, got, expected in (
+            ("spad", self.spad.rows, self.reference.spad),
+            ("acc", self.acc.rows, self.reference.acc),
+        ):
+            rows = np.flatnonzero((got != expected).any(axis=1))
+            assert not rows.size, f"{name}[{rows[:8]}] is {got[rows[:2]]}, golden {expected[rows[:2]]}: {context}"
+        await RisingEdge(self.dut.clk)
+        return cycles
+
+    async def _check_fault(self, row: int, context: str) -> None:
+        """The fault is right, stays, and nothing is reported as done; the design is then reset."""
+        for _ in range(30):
+            assert self.dut.fault__valid.value and not self.dut.done__valid.value, f"no fault for row {row}: {context}"
+            assert int(self.dut.fault__cause.value) == Cause.LOCAL_RANGE
+            assert int(self.dut.fault__pc.value) == self.pc
+            assert self.dut.fault__info.value.to_signed() == row, context
+            await RisingEdge(self.dut.clk)
+        self.reference.reset()
+        await reset(self.dut)
+
+    def region(self, acc: bool, upper: bool) -> tuple[int, int]:
+        """First row and length of the half of a memory that holds operands (lower) or destinations (upper)."""
+        half = (self.config.acc_rows if acc else self.config.spad_rows) // 2
+        return half * upper, half
+
+    def place(self, acc: bool, upper: bool, counts: list[int], bound: int = 3) -> tuple[int, list[int]]:
+        """A base address and strides for `counts`, so that every row stays in its region."""
+        low, size = self.region(acc, upper)
+        strides = [self.rng.randint(-bound, bound) for _ in counts]
+        ends = [stride * (count - 1) for stride, count in zip(strides, counts, strict=True)]
+        first = low - sum(min(end, 0) for end in ends)
+        last = low + size - 1 - sum(max(end, 0) for end in ends)
+        # Often at the very edge of the memory.
+        base = last if upper and self.rng.random() < 0.2 else self.rng.randint(first, last)
+        return base | (ACC_SPACE if acc else 0), strides
+
+    async def configure(self, n: list[int], k: list[int], d: list[int], a: list[int], b: list[int]) -> None:
+        """vx.dims and the operands' strides (n0, n1, k0, k1 each)."""
+        await self.run("vx.dims", n0=n[0], n1=n[1], k0=k[0], k1=k[1], d0=d[0], d1=d[1])
+        for name, strides in (("vx.astride", a), ("vx.bstride", b)):
+            await self.run(name, n0=strides[0], n1=strides[1], k0=strides[2], k1=strides[3])
+
+    async def parameters(self) -> None:
+        """Random requantization or table state."""
+        rng, config = self.rng, self.config
+        low, high = rng.choice(((-128, 127), (0, 6), (rng.randint(-128, 127), rng.randint(-128, 127))))
+        await self.run(
+            "vx.quant",
+            zero_point=rng.randint(-128, 127),
+            qmin=low,
+            qmax=high,
+            preshift=rng.choice((0, 0, rng.randint(0, 31))),
+            mode=rng.choice(list(RequantMode)),
+        )
+        base = rng.randrange(config.acc_rows // 2)
+        multipliers = [rng.getrandbits(30) | 1 << 30 for _ in range(config.cols)]
+        shifts = [rng.randint(-24, -6) & 0xFF for _ in range(config.cols)]
+        for memory in (self.acc.rows, self.reference.acc):
+            memory[base] >>= 12
+            memory[base + 1] = multipliers
+            memory[base + 2] = shifts
+        await self.run("vx.param", src=ACC_SPACE | base)
+        if rng.random() < 0.5:
+            await self.run("vx.lut", src=ACC_SPACE | rng.randrange(config.acc_rows // 2))
+
+    async def random_operation(self, mnemonic: str, post: Post) -> None:
+        """Configuration and one operation of random shape, spaces and window; sometimes in place."""
+        rng = self.rng
+        n = [rng.choice((1, rng.randint(1, 9))), rng.randint(1, 3)]
+        k = [rng.choice((1, rng.randint(1, 4))), rng.choice((1, rng.randint(1, 3)))]
+        a_acc, b_acc, d_acc = (rng.random() < 0.5 for _ in range(3))
+        a, a_strides = self.place(a_acc, False, n + k)
+        b, b_strides = self.place(b_acc, False, n + k)
+        dst, d_strides = self.place(d_acc, True, n)
+        if rng.random() < 0.2:
+            k = [1, 1]
+            a_strides = [rng.choice((1, 2)), 40, 0, 0]
+            low, size = self.region(a_acc, True)
+            a = rng.randint(low, low + size - 1 - 8 * a_strides[0] - 2 * 40) | (ACC_SPACE if a_acc else 0)
+            dst, d_strides = a, a_strides[:2]
+        await self.configure(n, k, d_strides, a_strides, b_strides)
+        if rng.random() < 0.2:
+            await self.parameters()  # an operation right behind a load
+        immediate = rng.random() < 0.3
+        number = rng.choice((rng.randint(-32768, 32767), rng.randint(-4, 4)))
+        await self.run(mnemonic, dst=dst, a=a, b=number if immediate else b, b_imm=int(immediate), post=post)
+
+
+@cocotb.test()
+async def test_random_programs_equal_golden(dut: Any) -> None:
+    """Every operation with every post, random shapes, windows, spaces and stalls; rows are counted."""
+    bench = Bench(dut, "random", 0.4)
+    await start(dut)
+    for repeat in range(params()["repeats"]):
+        pairs = [(mnemonic, post) for mnemonic in _ALU for post in Post]
+        bench.rng.shuffle(pairs)
+        for index, (mnemonic, post) in enumerate(pairs):
+            if (index + repeat) % 3 == 0:
+                await bench.parameters()
+            await bench.random_operation(mnemonic, post)
+            if index % 7 == 0:
+                await bench.run("vx.sync")
+
+
+@cocotb.test()
+async def test_parameters_start_as_zero(dut: Any) -> None:
+    """Requantization with power-up configuration, and again after a reset, gives what zero parameters give."""
+    bench = Bench(dut, "zero", 0.4)
+    await start(dut)
+    for _ in range(2):
+        await bench.run("vx.add", dst=9, a=3, b=5, post=Post.RQ)
+        await bench.run("vx.add", dst=ACC_SPACE | 9, a=ACC_SPACE | 3, b=5, b_imm=1, post=Post.RQ)
+        await bench.parameters()
+        await bench.run("vx.add", dst=9, a=3, b=5, post=Post.RQ)
+        await reset(dut)
+        bench.reference.reset()
+
+
+@cocotb.test()
+async def test_rows_outside_fault(dut: Any) -> None:
+    """A walk out of any operand's memory faults with its row, earlier points keep their effect."""
+    bench = Bench(dut, "faults", 0.4)
+    await start(dut)
+    rng, config = bench.rng, bench.config
+    for _ in range(params()["repeats"] * 40):
+        n, k = [rng.randint(1, 6), rng.randint(1, 3)], [rng.randint(1, 3), rng.randint(1, 2)]
+        spaces = [rng.random() < 0.5 for _ in range(3)]
+        a, a_strides = bench.place(spaces[0], False, n + k)
+        b, b_strides = bench.place(spaces[1], False, n + k)
+        dst, d_strides = bench.place(spaces[2], True, n)
+        wild = rng.choice((rng.randint(-4, 4), -32768, 32767, -5000, 5000))
+        victim = rng.choice((a_strides, b_strides, d_strides))
+        victim[rng.randrange(len(victim))] = wild
+        if rng.random() < 0.3:
+            rows = config.acc_rows if spaces[0] else config.spad_rows
+            a = (a & ACC_SPACE) | rng.choice((0, rows - 1, min(rows, 32767), 32767))
+        # A row that wandered into another operand's region would make the order of reads and writes matter.
+        if _overlaps(n, k, (a, a_strides), (b, b_strides), (dst, d_strides)):
+            continue
+        await bench.configure(n, k, d_strides, a_strides, b_strides)
+        await bench.run(rng.choice(_ALU), dst=dst, a=a, b=b, post=rng.choice(list(Post)))
+    for mnemonic, source in (
+        ("vx.param", 5),
+        ("vx.param", ACC_SPACE | (config.acc_rows - 2)),
+        ("vx.lut", ACC_SPACE | (config.acc_rows - 1)),
+        ("vx.lut", 77),
+    ):
+        await bench.run(mnemonic, src=source)
+
+
+def _overlaps(n: list[int], k: list[int], *operands: tuple[int, list[int]]) -> bool:
+    """Whether a destination row may also be an operand row."""
+    reach = []
+    for base, strides in operands:
+        counts = (n + k)[: len(strides)]
+        ends = [stride * (count - 1) for stride, count in zip(strides, counts, strict=True)]
+        row = base & ~ACC_SPACE
+        reach.append((base & ACC_SPACE, row + sum(min(e, 0) for e in ends), row + sum(max(e, 0) for e in ends)))
+    space, low, high = reach[2]
+    return any(other == space and first <= high and low <= last for other, first, last in reach[:2])
+
+
+@cocotb.test()
+async def test_throughput(dut: Any) -> None:
+    """Without stalls: one row a cycle without post, cols / requant_lanes cycles a row with it, small overhead."""
+    bench = Bench(dut, "throughput", 0.0)
+    await start(dut)
+    count = 120
+    groups = bench.config.cols // bench.config.requant_lanes
+    await bench.configure([count, 1], [1, 1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0])
+    for post in Post:
+        for space in (0, ACC_SPACE):
+            values = {"dst": space | 250 if space else 300, "a": space, "b": space | 120, "post": post}
+            if space:
+                await bench.configure([count, 1], [1, 1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0])
+            bench.rows_seen = 0
+            cycles = await bench.run("vx.add", **values)
+            each = 1 if post is Post.NONE else groups
+            dut._log.info("%s: %d cycles for %d rows", post.name, cycles, count)
+            assert bench.rows_seen == count
+            assert cycles <= count * each + (24 if post is Post.NONE else 48 + groups), post.name
+    await bench.run("vx.dims")
+    single = await bench.run("vx.add", dst=300, a=1, b=2)
+    configuration = await bench.run("vx.sync")
+    dut._log.info("one row: %d cycles, configuration: %d cycles", single, configuration)
+    assert single <= 24
