@@ -424,6 +424,7 @@ OPS: tuple[Op, ...] = (
     _vector("vx.shl", 0x15, "a << (b & 31), modulo 2**32; the window is summed."),
     _vector("vx.shr", 0x16, "a >> (b & 31), arithmetic, rounding down; the window is summed."),
     _vector("vx.clamp", 0x17, "a limited to qmin..qmax of vx.quant, b ignored; the window is summed."),
+    _vector("vx.maxpool", 0x18, "a, b ignored; the window's largest.", Combine.MAX),
 )
 """Every instruction."""
 

@@ -55,6 +55,7 @@ OPERATIONS: dict[str, Operation] = {
     "vx.shl": Operation(lambda t: t.shifted, left=True),
     "vx.shr": Operation(lambda t: t.shifted),
     "vx.clamp": Operation(lambda t: t.limited),
+    "vx.maxpool": Operation(lambda t: t.a),
 }
 """Every ALU operation by its mnemonic; its window fold is `isa.Op.combine`."""
 

@@ -66,6 +66,10 @@ def _clamp(a: Rows, b: Rows, qmin: int, qmax: int) -> Rows:
     return clamp(a, qmin, qmax)
 
 
+def _maxpool(a: Rows, b: Rows, qmin: int, qmax: int) -> Rows:
+    return _rows(a).astype(np.int32)
+
+
 ALU: dict[str, Operation] = {
     "vx.add": _add,
     "vx.sub": _sub,
@@ -75,6 +79,7 @@ ALU: dict[str, Operation] = {
     "vx.shl": _shl,
     "vx.shr": _shr,
     "vx.clamp": _clamp,
+    "vx.maxpool": _maxpool,
 }
 """f(a, b, qmin, qmax) of every vector operation by its mnemonic: a and b int8 or int32 (they broadcast), result int32,
 modulo 2**32; qmin and qmax are those of `vx.quant`."""
