@@ -204,7 +204,7 @@ class _GemmBuilder:
         for index, step in enumerate(steps):
             panel_start.setdefault(step.panel, starts[index])
         loads: list[tuple[int, Callable[[], None]]] = []
-        last_panel_key = 0
+        last_panel_key = last_weight_key = -LEAD_TILES
         for index, step in enumerate(steps):
             start = starts[index]
             earliest = starts[index - 1] if index else 0
@@ -216,8 +216,8 @@ class _GemmBuilder:
             # Spread the panel's loads over the time of the panel before it.
             window = start - before
             for k, count in pieces:
-                key = earliest if index else k - LEAD_TILES
-                loads.append((key, self._weight_load(step, index, k, count)))
+                last_weight_key = max(earliest, last_weight_key) if index else k - LEAD_TILES
+                loads.append((last_weight_key, self._weight_load(step, index, k, count)))
             for number, (k, count) in enumerate(a_pieces):
                 if step.panel == 0:
                     key = k - LEAD_TILES
@@ -337,9 +337,7 @@ class _GemmBuilder:
             return
         b.vx_param(src=params, wait=[self.acc_ready, self.p_ready], signal=[self.p_free])
         staging = spad(3 * self.spad_bank + block % 2 * (self.spad_bank // 2))
-        b.vx_add(
-            dst=staging, a=acc(row), b=0, post=Post.RQ, wait=[self.out_free], signal=[self.out_ready, *free]
-        )
+        b.vx_add(dst=staging, a=acc(row), b=0, post=Post.RQ, wait=[self.out_free], signal=[self.out_ready, *free])
         destination = self.out + offset * self.config.spad_row_bytes
         b.st_run(src=staging, dram=destination, n0=step.rows, wait=[self.out_ready], signal=[self.out_free])
 

@@ -1,0 +1,1 @@
+"""Networks that run on the NPU out of the box."""

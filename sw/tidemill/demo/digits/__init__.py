@@ -1,0 +1,1 @@
+"""Handwritten digits: an int8 convolutional network on scikit-learn's 8 x 8 images."""
