@@ -100,9 +100,7 @@ class Config:
         )
         _check(self.axi_addr_width == 32, "axi_addr_width", self.axi_addr_width, "32")
         _check(
-            _is_power_of_two(self.max_burst)
-            and 2 <= self.max_burst <= 256
-            and self.max_burst * self.axi_bytes <= 4096,
+            _is_power_of_two(self.max_burst) and 2 <= self.max_burst <= 256 and self.max_burst * self.axi_bytes <= 4096,
             "max_burst",
             self.max_burst,
             "a power of two, 2 to 256 beats, and at most 4096 bytes",

@@ -221,7 +221,9 @@ def _vector(mnemonic: str, number: int, doc: str, combine: Combine = Combine.SUM
         (
             _local0("dst", "first destination row"),
             _local1("a", "first row of operand A"),
-            Field("b", 80, 16, "first row of operand B; with b_imm a signed number", "rows", kind=Kind.LOCAL, index="rc"),
+            Field(
+                "b", 80, 16, "first row of operand B; with b_imm a signed number", "rows", kind=Kind.LOCAL, index="rc"
+            ),
             Field("b_imm", 100, 1, "1: operand B is the number in field b, sign-extended, in every lane", default=0),
             Field("post", 101, 3, "what follows the reduction", kind=Kind.ENUM, choices=Post, maximum=4, default=0),
             _RA,
