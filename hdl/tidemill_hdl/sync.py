@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ENGINES, WAIT, Engine
-
 from tidemill_hdl.interfaces import PC_BITS, Done, EngineInstruction, Fault
 from tidemill_hdl.prim.queue import Queue
 
@@ -58,7 +58,8 @@ class Sync(wiring.Component):
     ------
     An instruction that need not wait: 2 or 3 cycles from `i_instr` to `o_instr`, one a cycle (every second
     cycle with `queue_depth` 2). `done` in cycle 0 offers the instruction that waits for it in cycle 4; a queue's head
-    with a wait mask takes 2 cycles more than one without. Grants happen at most every second cycle. After reset all queues are empty and all semaphores zero.
+    with a wait mask takes 2 cycles more than one without. Grants happen at most every second cycle.
+    After reset all queues are empty and all semaphores zero.
     """
 
     def __init__(self, config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tidemill.config import preset
 from tidemill_hdl.frontend import Frontend
 from tidemill_verif.runner import run_bench

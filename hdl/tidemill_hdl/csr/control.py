@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tidemill import csr
 from tidemill.config import ISA_VERSION, Config
 from tidemill.csr import BY_NAME, COUNTERS, CSRS, Access, Cause, Unit
-
 from tidemill_hdl.csr.axilite import WORD_BITS, AxiLiteBridge
 from tidemill_hdl.csr.counters import Counters, Events
 from tidemill_hdl.interfaces import PC_BITS, Axi4LiteSlave, Fault, Window
@@ -25,7 +25,7 @@ READ_GROUP = 8
 
 def _bits(register: str) -> data.StructLayout:
     """Layout of a register with named bits."""
-    return data.StructLayout({name: 1 for name in BY_NAME[register].bits})
+    return data.StructLayout(dict.fromkeys(BY_NAME[register].bits, 1))
 
 
 def _register_width(name: str) -> int:
@@ -70,8 +70,8 @@ class Control(wiring.Component):
     `core_reset` until `quiet`, then IDLE. A soft reset wins over a start in the same write; an event wins over its
     write-one-to-clear. A fault after `halted` and before `quiet` still makes the program end in error.
 
-    The watchdog fires after WATCHDOG cycles of RUN without `progress` (0: never): unit SYNC with the blocked instruction
-    and its mask, or else FRONTEND with `pc` and info 0. Faults of units win over it.
+    The watchdog fires after WATCHDOG cycles of RUN without `progress` (0: never): unit SYNC with the blocked
+    instruction and its mask, or else FRONTEND with `pc` and info 0. Faults of units win over it.
 
     Counters clear at start and stand still after done or error; CYCLES counts while busy without error, events from RUN
     to the end. All outputs are registers; outside reset values they follow their cause within 2 cycles.

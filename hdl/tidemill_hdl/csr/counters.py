@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.csr import COUNTERS
 
 EVENT_COUNTERS = tuple(counter for counter in COUNTERS if counter.name != "CYCLES")
@@ -28,8 +29,8 @@ class Counters(wiring.Component):
     run : In(1): CYCLES counts.
     enable : In(1): events count.
     events : In(Events)
-    values : Out(Values): events show two cycles later. Counts are modulo 2^32, CYCLES modulo 2^64 (its high word follows
-        the low word's wrap two cycles later).
+    values : Out(Values): events show two cycles later. Counts are modulo 2^32, CYCLES modulo 2^64 (its high word
+        follows the low word's wrap one cycle later).
     """
 
     def __init__(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.csr import Cause
 from tidemill.isa import BY_OPCODE, ENGINES, INSTRUCTION_BITS, OPS, Engine, Field, Op
 

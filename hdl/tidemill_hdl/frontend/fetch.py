@@ -6,9 +6,9 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES
-
 from tidemill_hdl.interfaces import PC_BITS, BurstRead
 
 BURST_INSTRUCTIONS = 16

@@ -7,10 +7,10 @@ from itertools import pairwise
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ENGINES, INSTRUCTION_BITS, SCALAR_REGISTERS
-
 from tidemill_hdl.frontend.decoder import Decoder
 from tidemill_hdl.frontend.fetch import Fetch
 from tidemill_hdl.frontend.loops import LoopStack

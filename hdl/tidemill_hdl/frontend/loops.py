@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from tidemill.config import Config
 
+from tidemill.config import Config
 from tidemill_hdl.interfaces import PC_BITS
 
 COUNT_BITS = 16

@@ -9,17 +9,17 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster
+
 from tidemill import csr
 from tidemill.config import ISA_VERSION, preset
 from tidemill.csr import Access, Cause, Unit, bit, offset
-
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
 
 BUSY, DONE, ERROR, RESETTING = (bit("STATUS", name) for name in ("busy", "done", "error", "resetting"))
 START, SOFT_RESET = bit("CONTROL", "start"), bit("CONTROL", "soft_reset")
 WIDTHS = {"PROG_LEN": 24, "IRQ_ENABLE": 3}
-INPUTS = ("quiet", "halted", "user_irq", "user_code", "pc", "blocked", "blocked_pc", "blocked_mask", "progress", "events")
+INPUTS = ("quiet", "halted", "user_irq", "user_code", "pc", "blocked", "blocked_pc", "blocked_mask", "progress")
 
 
 class Host:
@@ -40,7 +40,7 @@ class Host:
             channel.set_pause_generator(cycle(pattern))
         self.starts = 0
         self.resets = 0
-        for name in INPUTS:
+        for name in (*INPUTS, "events"):
             getattr(dut, name).value = 0
         for i in range(len(Unit)):
             for part in ("valid", "cause", "pc", "info"):
@@ -53,7 +53,8 @@ class Host:
             if self.dut.start.value:
                 self.starts += 1
                 assert self.resets >= 2, "start without a reset before"
-                assert not self.dut.core_reset.value and not self.dut.quiesce.value
+                assert not self.dut.core_reset.value
+                assert not self.dut.quiesce.value
             self.resets = self.resets + 1 if self.dut.core_reset.value else (0 if self.dut.start.value else self.resets)
 
     async def read(self, name: str) -> int:
@@ -82,7 +83,8 @@ class Host:
         """End the program as the frontend and the gateway would."""
         self.dut.halted.value = 1
         await self.wait(10)
-        assert self.dut.quiesce.value and not self.dut.core_reset.value
+        assert self.dut.quiesce.value
+        assert not self.dut.core_reset.value
         assert await self.read("STATUS") == BUSY, "busy until quiet"
         self.dut.quiet.value = 1
         await self.wait(4)
@@ -95,11 +97,13 @@ class Host:
         await self.write("CONTROL", SOFT_RESET)
         await self.wait(8)
         assert await self.read("STATUS") == RESETTING
-        assert self.dut.quiesce.value and self.dut.core_reset.value
+        assert self.dut.quiesce.value
+        assert self.dut.core_reset.value
         self.dut.quiet.value = 1
         await self.wait(4)
         self.dut.quiet.value = 0
-        assert not self.dut.quiesce.value and not self.dut.core_reset.value
+        assert not self.dut.quiesce.value
+        assert not self.dut.core_reset.value
         assert await self.read("STATUS") == 0
 
     def fault(self, unit: int, cause: int, pc: int, info: int, valid: int = 1) -> None:
@@ -158,8 +162,9 @@ async def test_registers(dut: Any) -> None:
         answer = await unit.bus.write(at, b"\xff" * 4)
         assert answer.resp == 0
         answer = await unit.bus.read(at, 4)
-        assert answer.resp == 0 and answer.data == bytes(4), hex(at)
-    assert unit.starts == 0 and not dut.irq.value
+        assert (answer.resp, answer.data) == (0, bytes(4)), hex(at)
+    assert unit.starts == 0
+    assert not dut.irq.value
 
 
 @cocotb.test()
@@ -182,7 +187,8 @@ async def test_start_and_halt(dut: Any) -> None:
         assert await unit.read("IRQ_STATUS") == bit("IRQ_STATUS", "done")
         await unit.write("IRQ_STATUS", bit("IRQ_STATUS", "done"))
         await unit.wait(3)
-        assert not dut.irq.value and await unit.read("IRQ_STATUS") == 0
+        assert not dut.irq.value
+        assert await unit.read("IRQ_STATUS") == 0
     assert unit.starts == 3
     await unit.recover()
 
@@ -199,7 +205,8 @@ async def test_user_interrupt(dut: Any) -> None:
     dut.user_irq.value = 0
     dut.user_code.value = 0
     await unit.wait(4)
-    assert dut.irq.value and await unit.read("USER_CODE") == 0xBEEF
+    assert dut.irq.value
+    assert await unit.read("USER_CODE") == 0xBEEF
     await unit.halt()
     assert await unit.read("IRQ_STATUS") == bit("IRQ_STATUS", "user") | bit("IRQ_STATUS", "done")
     await unit.run()
@@ -227,7 +234,9 @@ async def test_faults(dut: Any) -> None:
             unit.fault(i, *values)
         await unit.wait(6)
         dut.halted.value = 0
-        assert dut.irq.value and dut.quiesce.value and dut.core_reset.value
+        assert dut.irq.value
+        assert dut.quiesce.value
+        assert dut.core_reset.value
         unit.fault(0, Cause.LOOP, 1, 1)
         cause, pc, info = faults[units[0]]
         assert await unit.read("STATUS") == BUSY | ERROR
@@ -237,7 +246,8 @@ async def test_faults(dut: Any) -> None:
             dut.quiet.value = 1
             await unit.wait(6)
             dut.quiet.value = 0
-            assert not dut.quiesce.value and not dut.core_reset.value
+            assert not dut.quiesce.value
+            assert not dut.core_reset.value
             assert await unit.read("STATUS") == ERROR
             starts = unit.starts
             await unit.write("CONTROL", START)
@@ -328,7 +338,8 @@ async def test_counters(dut: Any) -> None:
         for counter, total in zip(counters, totals, strict=True):
             assert await unit.read(counter.name) == total, counter.name
         first = await unit.read("CYCLES")
-        assert first > 500 and await unit.read("CYCLES") > first
+        assert first > 500
+        assert await unit.read("CYCLES") > first
         await unit.halt()
         dut.events.value = (1 << sum(widths)) - 1
         await unit.wait(50)

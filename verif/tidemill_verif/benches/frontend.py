@@ -9,10 +9,10 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
+
 from tidemill import isa
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
@@ -102,12 +102,14 @@ def interpret(config: Config, words: list[int], prog_addr: int, bad: dict[int, i
                 loops.pop()
         elif name != "nop":
             a = registers[value["rs"]]
-            result = {
-                "addi": lambda: a + value["imm"],
-                "add": lambda: a + registers[value["rt"]],
-                "sub": lambda: a - registers[value["rt"]],
-                "slli": lambda: a << value["amount"],
-            }[name]()
+            if name == "addi":
+                result = a + value["imm"]
+            elif name == "add":
+                result = a + registers[value["rt"]]
+            elif name == "sub":
+                result = a - registers[value["rt"]]
+            else:
+                result = a << value["amount"]
             if value["rd"]:
                 registers[value["rd"]] = result & 0xFFFFFFFF
         trace.executed += 1
@@ -208,9 +210,9 @@ class Machine:
                 command = self.commands.received.popleft()
                 addr, beats = command & 0xFFFFFFFF, (command >> 32) + 1
                 first, count = (addr - self.prog_addr) // 16, beats * self.config.axi_bytes // 16
-                assert addr % 16 == 0 and beats * self.config.axi_bytes == count * 16, "not whole instructions"
+                assert (addr % 16, beats * self.config.axi_bytes) == (0, count * 16), "not whole instructions"
                 assert addr // 4096 == (addr + 16 * count - 1) // 4096, "burst crosses 4 KiB"
-                assert 0 <= first and first + count <= len(self.words), "fetch outside the program"
+                assert 0 <= first <= len(self.words) - count, "fetch outside the program"
                 assert beats <= max(self.config.max_burst, 16 // self.config.axi_bytes)
                 for index in range(first, first + count):
                     assert index not in self.fetched, f"instruction {index} fetched twice"
@@ -306,10 +308,13 @@ class Machine:
             if not any(item[0] != "fence" for item in self.expected):
                 break
         if expected.halted:
-            assert dut.halted.value and not dut.fault__valid.value, f"fault {int(dut.fault__cause.value)}"
+            assert not dut.fault__valid.value, f"fault {int(dut.fault__cause.value)}"
+            assert dut.halted.value
             self._fences()
         else:
-            assert expected.fault is not None and dut.fault__valid.value and not dut.halted.value
+            assert expected.fault is not None
+            assert dut.fault__valid.value
+            assert not dut.halted.value
             got = (Cause(int(dut.fault__cause.value)), int(dut.fault__pc.value), int(dut.fault__info.value))
             assert got == expected.fault, f"got fault {got}, expected {expected.fault}"
             self._fences()

@@ -8,10 +8,10 @@ from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
+
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill.isa import ENGINES, SIGNAL, WAIT, Engine
-
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
@@ -196,7 +196,9 @@ async def test_shared_semaphore_goes_to_one_waiter(dut: Any) -> None:
         unit.sources[i].put(instruction(rng, 10 + i, 0b11))
     for _ in range(12):
         await RisingEdge(dut.clk)
-    assert int(dut.blocked.value) and int(dut.blocked_pc.value) == 11 and int(dut.blocked_mask.value) == 0b11
+    assert int(dut.blocked.value)
+    assert int(dut.blocked_pc.value) == 11
+    assert int(dut.blocked_mask.value) == 0b11
     assert int(dut.sem_wait.value) == 0b1110
     for count in range(1, 4):
         unit.sources[0].put(instruction(rng, 0, 0, 0b01))
@@ -232,10 +234,13 @@ async def test_all_done_at_once(dut: Any) -> None:
     for _ in range(80):
         await RisingEdge(dut.clk)
     if largest < DONES:
-        assert dut.fault__valid.value and int(dut.fault__info.value) == 0x8001
+        assert dut.fault__valid.value
+        assert int(dut.fault__info.value) == 0x8001
         return
-    assert len(unit.history[1]) == DONES and not dut.fault__valid.value
-    assert unit.counts[0] == DONES and unit.counts[15] == 0
+    assert len(unit.history[1]) == DONES
+    assert not dut.fault__valid.value
+    assert unit.counts[0] == DONES
+    assert unit.counts[15] == 0
 
 
 @cocotb.test()
@@ -256,7 +261,8 @@ async def test_overflow_faults(dut: Any) -> None:
         unit.sources[2].put(instruction(rng, 0, 0, 1 << s | 1 << (s + 1) % 16))
         for _ in range(100):
             await RisingEdge(dut.clk)
-        assert dut.fault__valid.value and int(dut.fault__cause.value) == Cause.SEM_OVERFLOW
+        assert dut.fault__valid.value
+        assert int(dut.fault__cause.value) == Cause.SEM_OVERFLOW
         assert int(dut.fault__info.value) == 1 << s
 
 
