@@ -193,7 +193,9 @@ class VectorAlu(wiring.Component):
         m.d.sync += result.eq(choice)
         return result
 
-    def _fold(self, m: Module, lane: int, value: Signal, valid: Value, first: Value, fold: dict[Combine, Signal]) -> None:
+    def _fold(
+        self, m: Module, lane: int, value: Value, valid: Value, first: Value, fold: dict[Combine, Signal]
+    ) -> None:
         """One stage: the running fold of the window in `o`."""
         folded = Signal(signed(32), name=f"folded{lane}", reset_less=True)
         less = Signal(name=f"less{lane}")

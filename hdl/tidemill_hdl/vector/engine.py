@@ -69,8 +69,9 @@ class VectorEngine(wiring.Component):
     progress : Out(1): something moved in the cycle before.
 
     Throughput one point a cycle without post, `cols / requant_lanes` cycles a destination row with it; about 20 cycles
-    overhead an instruction (more with requantization), 2 cycles for a configuration instruction. vx.clamp does not
-    read operand B. Reset restores the configuration and zeroes the parameters; the look-up table keeps its content.
+    overhead an instruction (about 40 with requantization), 3 cycles for a configuration instruction. Operand B is read
+    and checked unless b_imm is set, also by operations that ignore it. Reset restores the configuration and zeroes
+    the parameters; the look-up table keeps its content.
     """
 
     def __init__(self, config: Config) -> None:
@@ -130,7 +131,6 @@ class VectorEngine(wiring.Component):
         is_param, is_table = is_op("vx.param"), is_op("vx.lut")
         is_load = is_param | is_table
         is_alu = common.opcode[4]
-        ignores_b = operation.b_imm | is_op("vx.clamp")
 
         kind = Signal(PostKind)
         use_b = Signal()
@@ -283,7 +283,7 @@ class VectorEngine(wiring.Component):
             with m.State("decode"):
                 m.d.sync += [
                     loading.eq(is_load),
-                    use_b.eq(is_alu & ~ignores_b),
+                    use_b.eq(is_alu & ~operation.b_imm),
                     number_b.eq(Mux(is_alu, operation.b, 0)),
                     to_acc.eq(operation.dst[ROW_BITS] & is_alu),
                     reader_a.accumulators.eq(Mux(is_load, table_load.src[ROW_BITS], operation.a[ROW_BITS])),

@@ -49,8 +49,8 @@ class PostPath(wiring.Component):
     restart : In(1): a pulse before each instruction: parameter rows and table entries are counted from here.
     i : In(stream of acc_row): `cols / requant_lanes` cycles a row (LOAD_LUT: `cols` cycles).
     o : Out(stream of acc_row): results in order; none while loading.
-    loaded : Out(1): a pulse for each row of LOAD_PARAM (bias, multiplier, shift) and LOAD_LUT; its values are in use two
-        cycles later.
+    loaded : Out(1): a pulse for each row of LOAD_PARAM (bias, multiplier, shift) and LOAD_LUT; its values are in use
+        two cycles later.
 
     Reset empties the path and makes every parameter zero; the table keeps its content.
     """

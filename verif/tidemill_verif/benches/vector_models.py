@@ -131,7 +131,7 @@ class Reference:
         for index, row in enumerate(range(address & ~ACC_SPACE, (address & ~ACC_SPACE) + len(target))):
             if not address & ACC_SPACE:
                 raise LocalRange(row)
-            memory, row = self._memory(address, row)
+            memory, _ = self._memory(address, row)
             target[index] = memory[row]
 
     def __str__(self) -> str:
@@ -167,8 +167,7 @@ class Reference:
             for k1, k0 in itertools.product(range(dims["k1"]), range(dims["k0"])):
                 point = {"n0": i0, "n1": i1, "k0": k0, "k1": k1}
                 a = self._operand(values, "a", point)
-                use_b = not values["b_imm"] and mnemonic != "vx.clamp"
-                b = self._operand(values, "b", point) if use_b else constant
+                b = self._operand(values, "b", point) if not values["b_imm"] else constant
                 window.append(ALU[mnemonic](a, b, qmin, qmax))
             combine = BY_MNEMONIC[mnemonic].combine
             assert combine is not None
