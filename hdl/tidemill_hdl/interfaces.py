@@ -9,6 +9,7 @@ from __future__ import annotations
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.isa import INSTRUCTION_BITS
 
@@ -235,5 +236,5 @@ class Axi4LiteSlave(wiring.Signature):
                 "rresp": Out(2),
                 "rvalid": Out(1),
                 "rready": In(1),
-            }  # fmt: skip
+            }
         )

@@ -6,6 +6,7 @@ from functools import cache
 
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
+
 from tidemill.isa import BY_MNEMONIC, INSTRUCTION_BITS
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
+
 from tidemill.config import Config
 from tidemill.isa import ENGINES, Engine
-
 from tidemill_hdl.csr.control import Control
 from tidemill_hdl.dma.gateway import Gateway
 from tidemill_hdl.dma.load import LoadEngine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tidemill.config import preset
 from tidemill_hdl.dma import Gateway, LoadEngine, StoreEngine
 from tidemill_verif.runner import run_bench
@@ -10,7 +11,7 @@ from tidemill_verif.runner import run_bench
 PRESETS = ("tiny", "base")
 
 
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", PRESETS)
 def test_load_engine_writes_the_rows_of_the_golden_walk(name: str, seed: int) -> None:
     component = LoadEngine(preset(name))
@@ -19,7 +20,7 @@ def test_load_engine_writes_the_rows_of_the_golden_walk(name: str, seed: int) ->
     )
 
 
-@pytest.mark.parametrize("seed", (1, 2))
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", PRESETS)
 def test_store_engine_sends_the_rows_of_the_golden_walk(name: str, seed: int) -> None:
     component = StoreEngine(preset(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from amaranth.hdl import signed
 from amaranth.lib import data
+
 from tidemill_hdl.prim.nest import AddressNest
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
 from tidemill_verif.elaborate import Prefixed

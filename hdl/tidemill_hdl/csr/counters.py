@@ -34,9 +34,7 @@ class Counters(wiring.Component):
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            {"clear": In(1), "run": In(1), "enable": In(1), "events": In(Events), "values": Out(Values)}
-        )
+        super().__init__({"clear": In(1), "run": In(1), "enable": In(1), "events": In(Events), "values": Out(Values)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from tidemill.config import Config
 
+from tidemill.config import Config
 from tidemill_hdl.interfaces import Axi4Master, Burst, BurstRead, BurstWrite
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
 

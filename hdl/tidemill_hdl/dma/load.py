@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import BY_MNEMONIC
-
 from tidemill_hdl.dma.walk import BurstWalk, piece_layout
 from tidemill_hdl.interfaces import (
     LOCAL_BITS,
@@ -162,8 +162,8 @@ class LoadEngine(wiring.Component):
     """Executes the `ld` instructions (`docs/architecture.md`).
 
     Bursts of the next instructions are requested while rows of earlier ones are still written. Faults are raised in
-    program order: WINDOW before the first row of the line, padding included, a bus error when the row it spoils would be
-    written (info: the first byte of that burst that belongs to the line), LOCAL_RANGE when the row would be written.
+    program order: WINDOW before the first row of the line, padding included, a bus error when the row it spoils would
+    be written (info: the first byte of that burst that belongs to the line), LOCAL_RANGE when the row would be written.
 
     Parameters
     ----------

@@ -5,10 +5,10 @@ from __future__ import annotations
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import BY_MNEMONIC
-
 from tidemill_hdl.dma.load import COMPLETIONS, ROW_BITS
 from tidemill_hdl.dma.walk import BurstWalk
 from tidemill_hdl.interfaces import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-from tidemill.config import Config
 
+from tidemill.config import Config
 from tidemill_hdl.interfaces import PC_BITS, Window
 from tidemill_hdl.prim.nest import AddressNest
 from tidemill_hdl.prim.queue import SkidBuffer
@@ -27,9 +27,9 @@ WalkJob = data.StructLayout(
 
 
 def piece_layout(config: Config) -> data.StructLayout:
-    """A burst of a line. `addr`: its first byte that belongs to the line; `beats`: beats minus one; `offset`: the line's
-    first byte in its beat; `first`: of its line; `final`: of the transfer; `window`: not a burst, but a line (at `addr`)
-    that lies outside the window.
+    """A burst of a line. `addr`: its first byte that belongs to the line; `beats`: beats minus one; `offset`: the
+    line's first byte in its beat; `first`: of its line; `final`: of the transfer; `window`: not a burst, but a line
+    (at `addr`) that lies outside the window.
     """
     return data.StructLayout(
         {

@@ -160,9 +160,7 @@ class MatrixEngine(wiring.Component):
             self.fault.info.eq(info),
         ]
 
-    def _elaborate_issue(
-        self, m: Module, loader: WeightLoader, walker: ActivationWalker, array: SystolicArray
-    ) -> None:
+    def _elaborate_issue(self, m: Module, loader: WeightLoader, walker: ActivationWalker, array: SystolicArray) -> None:
         """The array's input and output, and completion."""
         config = self.config
         issue = walker.o.payload.issue
@@ -229,9 +227,7 @@ class MatrixEngine(wiring.Component):
             completions.i.valid.eq(take & issue.token),
             completions.i.payload.signal.eq(issue.signal),
             completions.i.payload.after_wload.eq(issue.after_wload),
-            complete.eq(
-                completions.o.valid & (ripe != 0) & (~completions.o.payload.after_wload | (weights_read != 0))
-            ),
+            complete.eq(completions.o.valid & (ripe != 0) & (~completions.o.payload.after_wload | (weights_read != 0))),
             completions.o.ready.eq(complete),
         ]
         done = Signal()

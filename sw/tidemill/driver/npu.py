@@ -65,7 +65,8 @@ class LoadedProgram:
     def buffer(self, name: str) -> Buffer:
         """The buffer called `name`; `BufferMismatch` lists the known ones."""
         if name not in self.buffers:
-            raise BufferMismatch(f"the program has no buffer {name!r}; its buffers: {', '.join(self.buffers) or 'none'}")
+            known = ", ".join(self.buffers) or "none"
+            raise BufferMismatch(f"the program has no buffer {name!r}; its buffers: {known}")
         return self.buffers[name]
 
     def free(self) -> None:

@@ -294,7 +294,7 @@ class VectorEngine:
         never = points + 1
         limits = [never if bad is None else bad for bad in (bad_a, bad_b)]
         limits.append(never if bad_d is None else (bad_d + 1) * window)
-        good = min(min(limits), points)
+        good = min(*limits, points)
         results = min(good // window, count if bad_d is None else bad_d)
         step = max(1, CHUNK_POINTS // window)
         for start in range(0, results, step):

@@ -133,7 +133,7 @@ class Machine:
                     break
                 self.now = max(self.now, self._last_event + self.watchdog)
                 self._bite()
-            elif front is None or event is not None and event <= front:
+            elif front is None or (event is not None and event <= front):
                 if event > limit:
                     break
                 self.now = self._last_event = event

@@ -14,6 +14,7 @@ They meet at ten semaphores: for each of the five kinds of buffer one that says 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tidemill.builder import ProgramBuilder, acc, spad
 from tidemill.config import Config
 from tidemill.driver.npu import LoadedProgram, Npu, Result
@@ -49,7 +51,7 @@ def _chunks(total: int, largest: int) -> list[tuple[int, int]]:
     """Cut `total` into the fewest pieces of at most `largest`, as even as can be: (start, length) each."""
     count = _ceil_div(total, largest)
     edges = [total * i // count for i in range(count + 1)]
-    return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
 from tidemill.golden.requant import float_scale, quantize_multiplier
 from tidemill.isa import RequantMode
 
@@ -83,7 +84,7 @@ class Requant:
         result = []
         for name in ("multiplier", "shift"):
             array = np.asarray(getattr(self, name), dtype=np.int64)
-            if array.size not in (1, n) or (array.ndim == 1 and array.size != n and array.size != 1):
+            if array.size not in (1, n):
                 raise ValueError(f"requant {name} has {array.size} values; the result has {n} columns")
             result.append(np.broadcast_to(array.reshape(-1), (n,)))
         multiplier, shift = result

@@ -276,9 +276,7 @@ def test_semaphores_order_a_double_buffered_chain() -> None:
         words.append(encode("ld.run", dst=100 * half, dram=part * 8 * R, n0=8, wait=4 << half, signal=1 << half))
     for part in range(4):
         half = part & 1
-        words.append(
-            encode("vx.add", dst=300 + 8 * part, a=100 * half, b=0, b_imm=1, wait=1 << half, signal=4 << half)
-        )
+        words.append(encode("vx.add", dst=300 + 8 * part, a=100 * half, b=0, b_imm=1, wait=1 << half, signal=4 << half))
     execute(machine, *words)
     assert machine.done
     np.testing.assert_array_equal(machine.local.spad_bytes[300:332].reshape(-1), source)

@@ -13,8 +13,8 @@ from cocotb.handle import SimHandleBase
 from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiBus, AxiRam
 from cocotbext.axi.axi_channels import AxiBTransaction, AxiRTransaction
-from tidemill.config import Config, preset
 
+from tidemill.config import Config, preset
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import put, value
 
@@ -210,7 +210,9 @@ class Bench:
         for client in self.clients:
             client.enabled = False
         await self.cycles(6000)
-        assert not self.fetch.expected and not self.load.expected and not self.store.unanswered
+        assert not self.fetch.expected
+        assert not self.load.expected
+        assert not self.store.unanswered
         assert bytes(self.ram.read(0, SIZE)) == bytes(self.image), "memory differs"
 
     async def drain(self) -> int:
@@ -229,7 +231,8 @@ class Bench:
             assert cycles < 20_000, "never quiet"
         issued = dict(self.issued)
         await self.cycles(20)
-        assert value(self.dut, "quiet") and issued == self.issued
+        assert value(self.dut, "quiet")
+        assert issued == self.issued
         put(self.dut, "quiesce", 0)
         await self.cycles(3)
         self.ignoring = False

@@ -7,9 +7,9 @@ from random import Random
 import cocotb
 import numpy as np
 from cocotb.handle import SimHandleBase
+
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
     Burst,
@@ -134,8 +134,8 @@ def expected_writes(
             row_bytes = config.acc_row_bytes if transfer.acc else config.spad_row_bytes
             fill = bytes([transfer.config["value"] & 0xFF]) * row_bytes
             nbytes = transfer.values["n0"] * row_bytes
-            for line, local, dram in zip(transfer.rows.lines, transfer.rows.local, transfer.rows.dram, strict=True):
-                line = int(line)
+            rows = transfer.rows
+            for line, local, dram in zip(rows.lines.tolist(), rows.local, rows.dram, strict=True):
                 if nbytes and (line < window[0] or line + nbytes - 1 > window[1]):
                     return writes, counts, (Cause.WINDOW, index + 5, line)
                 for row, source in zip(local.tolist(), dram.tolist(), strict=True):
@@ -191,7 +191,8 @@ async def check(
         assert not bus.flying, "beats left over"
     for burst in bus.bursts:
         end = burst.addr + burst.beats * config.axi_bytes
-        assert window[0] // config.axi_bytes * config.axi_bytes <= burst.addr and end - 1 <= window[1] | 15
+        assert window[0] // config.axi_bytes * config.axi_bytes <= burst.addr
+        assert end - 1 <= window[1] | 15
     return bus, ports, completions
 
 

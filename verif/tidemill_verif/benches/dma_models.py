@@ -14,6 +14,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.handle import SimHandleBase
 from cocotb.triggers import RisingEdge
+
 from tidemill.config import Config
 from tidemill.golden.dma import Walk, walk
 from tidemill.isa import ACC_SPACE, encode

@@ -6,9 +6,9 @@ from random import Random
 
 import cocotb
 from cocotb.handle import SimHandleBase
+
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
     Burst,

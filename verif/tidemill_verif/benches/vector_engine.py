@@ -79,7 +79,8 @@ class Bench:
     async def _check_fault(self, row: int, context: str) -> None:
         """The fault is right, stays, and nothing is reported as done; the design is then reset."""
         for _ in range(30):
-            assert self.dut.fault__valid.value and not self.dut.done__valid.value, f"no fault for row {row}: {context}"
+            assert self.dut.fault__valid.value, f"no fault for row {row}: {context}"
+            assert not self.dut.done__valid.value, f"done after a fault for row {row}: {context}"
             assert int(self.dut.fault__cause.value) == Cause.LOCAL_RANGE
             assert int(self.dut.fault__pc.value) == self.pc
             assert self.dut.fault__info.value.to_signed() == row, context

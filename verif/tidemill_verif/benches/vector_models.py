@@ -193,5 +193,3 @@ class Reference:
         if post is Post.LSUM:
             return lane_sum(row)
         return lane_max(row) if post is Post.LMAX else row
-
-
