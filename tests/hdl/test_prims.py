@@ -13,20 +13,21 @@ from tidemill_verif.runner import run_bench
 
 
 @pytest.mark.parametrize(
-    ("name", "component", "width"),
+    ("name", "component", "width", "depth"),
     [
-        ("skid-8", SkidBuffer(8), 8),
-        ("skid-struct", SkidBuffer(data.StructLayout({"a": 3, "b": signed(34)})), 37),
-        ("queue-3", Queue(8, 3), 8),
-        ("queue-5", Queue(17, 5), 17),
+        ("skid-8", SkidBuffer(8), 8, 2),
+        ("skid-struct", SkidBuffer(data.StructLayout({"a": 3, "b": signed(34)})), 37, 2),
+        ("queue-2", Queue(8, 2), 8, 2),
+        ("queue-3", Queue(8, 3), 8, 3),
+        ("queue-5", Queue(17, 5), 17, 5),
     ],
 )
-def test_stream_buffers(name: str, component: SkidBuffer | Queue, width: int) -> None:
+def test_stream_buffers(name: str, component: SkidBuffer | Queue, width: int, depth: int) -> None:
     run_bench(
         component,
         bench="tidemill_verif.benches.stream_buffers",
         name=f"prims-{name}",
-        params={"width": width},
+        params={"width": width, "depth": depth},
         seed=11,
     )
 

@@ -73,7 +73,7 @@ class Queue(wiring.Component):
     o : Out(stream)
     level : Out(range(depth + 1)): entries held.
 
-    Latency 1 or 2 cycles, throughput 1 transfer a cycle. After reset empty.
+    Latency 2 cycles (1 at depth 2), throughput 1 transfer a cycle. After reset empty.
     """
 
     def __init__(self, shape: ShapeLike, depth: int) -> None:
@@ -82,11 +82,18 @@ class Queue(wiring.Component):
         self.shape = shape
         self.depth = depth
         super().__init__(
-            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 2))}
+            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape)), "level": Out(range(depth + 1))}
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        if self.depth == 2:
+            # A FIFO with an output register has one entry besides it and takes a transfer every other cycle only.
+            m.submodules.buffer = buffer = SkidBuffer(self.shape)
+            wiring.connect(m, wiring.flipped(self.i), buffer.i)
+            wiring.connect(m, buffer.o, wiring.flipped(self.o))
+            m.d.comb += self.level.eq(buffer.o.valid + ~buffer.i.ready)
+            return m
         m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
             queue.w_data.eq(_bits(self.i.payload)),
