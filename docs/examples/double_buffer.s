@@ -21,7 +21,7 @@
     li      r4, N
     loop    TILES
         ld.run   spad[N + r1], A + r2, N, wait=in_free, signal=in_ready
-        mx.wload spad[0]                    ; runs ahead, so the same weights again cost nothing
+        mx.wload spad[0]                    ; runs ahead of the runs: the same weights again cost hardly a cycle
         mx.run   spad[N + r1], acc[r1], wait=in_ready|out_free, signal=in_free|out_ready
         st.run   acc[r1], C + r3, N, wait=out_ready, signal=out_free
         sub      r1, r4, r1
