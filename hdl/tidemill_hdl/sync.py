@@ -48,7 +48,7 @@ class Sync(wiring.Component):
         it is up, every signal of that engine has been counted.
     busy : Out(4): event, an instruction is inside the engine.
     sem_wait : Out(4): event, the head waits for a semaphore.
-    fault : Out(Fault): SEM_OVERFLOW; info = mask of the semaphores, pc = 0 (whose signal it was is not kept).
+    fault : Out(Fault): SEM_OVERFLOW; info = mask of the semaphores, pc = 0: whose signal it was is not kept.
     dispatched : Out(1): an instruction entered or left a queue.
     completed : Out(1): an instruction completed.
     blocked : Out(1): some head waits. With `blocked_pc` (24) and `blocked_mask` (16, its wait mask) of the waiting

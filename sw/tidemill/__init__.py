@@ -1,5 +1,7 @@
 """Tidemill: an open NPU and everything around it."""
 
+from tidemill.asm import AsmError, assemble, assemble_file
+from tidemill.builder import BuildError, ProgramBuilder, acc, spad
 from tidemill.config import PRESETS, Config, ConfigError, preset
 from tidemill.driver.buffers import Buffer
 from tidemill.driver.device import Device
@@ -13,24 +15,43 @@ from tidemill.driver.errors import (
 )
 from tidemill.driver.npu import LoadedProgram, Npu, Result
 from tidemill.driver.npu import open_npu as open
+from tidemill.ops.gemm import GemmRun, gemm, run_gemm
+from tidemill.ops.requant import Requant
 from tidemill.program import Program
+from tidemill.program_file import ProgramFileError
+from tidemill.program_file import load as load_program
+from tidemill.program_file import save as save_program
 
 __all__ = [
     "PRESETS",
+    "AsmError",
     "Buffer",
     "BufferMismatch",
+    "BuildError",
     "Config",
     "ConfigError",
     "Device",
     "DeviceError",
+    "GemmRun",
     "HardwareError",
     "LoadedProgram",
     "Npu",
     "OutOfMemory",
     "Program",
+    "ProgramBuilder",
+    "ProgramFileError",
     "ProgramMismatch",
+    "Requant",
     "Result",
     "Timeout",
+    "acc",
+    "assemble",
+    "assemble_file",
+    "gemm",
+    "load_program",
     "open",
     "preset",
+    "run_gemm",
+    "save_program",
+    "spad",
 ]

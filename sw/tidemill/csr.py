@@ -97,7 +97,7 @@ CSRS: tuple[Csr, ...] = (
     Csr("IRQ_STATUS", 0x1C, _W1C, "events since they were last cleared", ("done", "error", "user")),
     Csr("ERROR_CAUSE", 0x20, _RO, "first error since start: a Cause"),
     Csr("ERROR_UNIT", 0x24, _RO, "the Unit that reported it"),
-    Csr("ERROR_PC", 0x28, _RO, "byte address of the offending instruction in DRAM"),
+    Csr("ERROR_PC", 0x28, _RO, "byte address of the offending instruction in DRAM; PROG_ADDR for SEM_OVERFLOW"),
     Csr("ERROR_INFO", 0x2C, _RO, "the offending value: address, row, opcode or semaphore mask"),
     Csr("PROG_ADDR", 0x30, _RW, "byte address of the program, a multiple of 16"),
     Csr("PROG_LEN", 0x34, _RW, "instructions in the program"),

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
 from tidemill.config import ISA_VERSION, Config, ConfigError
+from tidemill.files import write_whole
 from tidemill.isa import BY_OPCODE, INSTRUCTION_BYTES
 from tidemill.program import DTYPES, BufferDecl, Program, Relocation, SourceLine
 
@@ -33,7 +32,7 @@ class ProgramFileError(ValueError):
 
 def to_bytes(program: Program) -> bytes:
     """The content of the .tmb file of `program`."""
-    payload = msgpack.packb(
+    payload: bytes = msgpack.packb(
         {
             "isa": ISA_VERSION,
             "config": dataclasses.asdict(program.config),
@@ -77,18 +76,7 @@ def from_bytes(content: bytes, name: str = "program") -> Program:
 
 def save(program: Program, path: str | Path) -> None:
     """Write `program` to `path`; the file appears complete or not at all."""
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_bytes(program))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, to_bytes(program))
 
 
 def load(path: str | Path) -> Program:

@@ -8,6 +8,7 @@ import click
 
 from tidemill import program_file
 from tidemill.asm.disassembler import disassemble
+from tidemill.files import write_whole
 
 
 @click.command()
@@ -24,4 +25,4 @@ def disasm(program: Path, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text.encode())

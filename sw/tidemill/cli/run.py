@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import click
 import numpy as np
 
 from tidemill import program_file
+from tidemill.files import check_writable, write_whole
+from tidemill.program import DTYPES, BufferDecl
 
 
 def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
@@ -45,20 +48,31 @@ def run(program: Path, device: str, inputs: dict[str, Path], outputs: dict[str, 
         if name not in loaded_program.buffers:
             known = ", ".join(loaded_program.buffers) or "none"
             raise click.BadParameter(f"{program} has no buffer {name!r}; its buffers: {known}")
-    arrays = {name: _load(path) for name, path in inputs.items()}
+    for path in outputs.values():
+        check_writable(path)
+    arrays = {name: _load(path, loaded_program.buffers[name]) for name, path in inputs.items()}
     with open_npu(device, config=loaded_program.config) as npu:
         result = npu.run(npu.load(loaded_program), inputs=arrays, outputs=list(outputs))
     for name, path in outputs.items():
-        with path.open("wb") as file:
-            np.save(file, result.outputs[name])
+        content = io.BytesIO()
+        np.save(content, result.outputs[name])
+        write_whole(path, content.getvalue())
     if as_json:
         click.echo(json.dumps({"device": device, "cycles": result.cycles, "counters": result.counters}, indent=2))
     else:
         click.echo(f"{program}: {result.cycles} cycles on {device}")
 
 
-def _load(path: Path) -> np.ndarray:
+def _load(path: Path, buffer: BufferDecl) -> np.ndarray:
+    """The array in `path`, which must fit `buffer`."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise click.BadParameter(f"{path} is not a .npy file: {error}") from None
+        with path.open("rb") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError):
+        raise click.BadParameter(f"{path} is not a complete .npy file of numbers") from None
+    if array.dtype != DTYPES[buffer.dtype] or array.shape != buffer.shape:
+        raise click.BadParameter(
+            f"{path} holds {array.dtype.name} {list(array.shape)}; "
+            f"buffer {buffer.name!r} is {buffer.dtype} {list(buffer.shape)}"
+        )
+    return array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 from typing import Protocol
 
@@ -19,6 +19,10 @@ BUILT_IN = {"iss": "tidemill.iss.device:open_device", "rtl": "tidemill_verif.rtl
 
 DEFAULT_MEM_SIZE = 64 << 20
 """Bytes of DRAM of a simulated device."""
+
+ErrorRange = tuple[int, int, str, str]
+"""Part of a simulated DRAM that answers with an error: (first byte, last byte, "slverr" or "decerr", "read" or
+"write")."""
 
 
 class Device(Protocol):
@@ -83,3 +87,13 @@ def check_options(*, mem_size: int, read_latency: int, bandwidth: float) -> None
         raise DeviceError(f"read_latency must be at least 1 cycle, not {read_latency!r}")
     if not 0 < bandwidth <= 1:
         raise DeviceError(f"bandwidth must be above 0 and at most 1 beat a cycle, not {bandwidth!r}")
+
+
+def check_errors(errors: Iterable[ErrorRange]) -> tuple[ErrorRange, ...]:
+    """The option `errors` of a simulated device; raises `DeviceError` for anything but ranges of DRAM."""
+    ranges = tuple(errors)
+    for entry in ranges:
+        first, last, kind, direction = entry
+        if not 0 <= first <= last or kind not in ("slverr", "decerr") or direction not in ("read", "write"):
+            raise DeviceError(f"errors must be (first, last, slverr|decerr, read|write), not {entry!r}")
+    return ranges

@@ -36,7 +36,8 @@ class HardwareError(DeviceError):
     """The machine stopped a program; it has been reset and works again.
 
     `index` is the position of the offending instruction, `instruction` its text, `location` its source
-    (`file:line`, empty where unknown); `info` depends on `cause`, see `csr.CSRS`.
+    (`file:line`, empty where unknown); `info` depends on `cause`, see `csr.CSRS`. `semaphores` are the names of those
+    that `info` is a mask of. SEM_OVERFLOW belongs to no instruction: its `index` is 0, `instruction` empty.
     """
 
     cause: Cause
@@ -45,11 +46,14 @@ class HardwareError(DeviceError):
     info: int
     instruction: str = ""
     location: str = ""
+    semaphores: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"{self.location}: " if self.location else ""
+        at = "" if self.cause is Cause.SEM_OVERFLOW else f" at instruction {self.index}"
         what = f": {self.instruction}" if self.instruction else ""
+        names = f": {', '.join(self.semaphores)}" if self.semaphores else ""
         return (
-            f"{where}{self.cause.name} in {self.unit.name} at instruction {self.index}{what}: "
-            f"{CAUSE_DOC[self.cause]} (info {self.info:#x})"
+            f"{where}{self.cause.name} in {self.unit.name}{at}{what}: "
+            f"{CAUSE_DOC[self.cause]} (info {self.info:#x}{names})"
         )

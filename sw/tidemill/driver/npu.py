@@ -242,9 +242,11 @@ class Npu:
 
     def _error(self, loaded: LoadedProgram) -> HardwareError:
         index = (self._read("ERROR_PC") - loaded.address & 0xFFFF_FFFF) // INSTRUCTION_BYTES
-        text, location = loaded.describe(index)
-        cause, unit = Cause(self._read("ERROR_CAUSE")), Unit(self._read("ERROR_UNIT"))
-        return HardwareError(cause, unit, index, self._read("ERROR_INFO"), text, location)
+        cause, unit, info = Cause(self._read("ERROR_CAUSE")), Unit(self._read("ERROR_UNIT")), self._read("ERROR_INFO")
+        text, location = ("", "") if cause is Cause.SEM_OVERFLOW else loaded.describe(index)
+        names = enumerate(loaded.program.semaphores) if unit is Unit.SYNC else ()
+        semaphores = tuple(name for number, name in names if info >> number & 1)
+        return HardwareError(cause, unit, index, info, text, location, semaphores)
 
     def soft_reset(self) -> None:
         """Stop whatever runs; afterwards the machine is idle without errors. DRAM and local memories keep their

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from tidemill.config import ISA_VERSION, Config
 from tidemill.csr import BY_NAME, COUNTERS, CSRS, MAGIC, Access, bit, counter_offsets
-from tidemill.driver.device import DEFAULT_MEM_SIZE, check_options
+from tidemill.driver.device import DEFAULT_MEM_SIZE, ErrorRange, check_errors, check_options
 from tidemill.isa import INSTRUCTION_BYTES
 from tidemill.iss.engines import Window
 from tidemill.iss.machine import Machine
@@ -28,11 +30,17 @@ class IssDevice:
     Registers that do not exist read zero and ignore writes. A soft reset takes no time.
     """
 
-    def __init__(self, config: Config, mem_size: int = DEFAULT_MEM_SIZE, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        mem_size: int = DEFAULT_MEM_SIZE,
+        timing: Timing | None = None,
+        errors: Iterable[ErrorRange] = (),
+    ) -> None:
         self.config = config
         self.mem_size = mem_size
         self._dram = np.zeros(mem_size, np.uint8)
-        self._machine = Machine(config, self._dram, timing or Timing())
+        self._machine = Machine(config, self._dram, timing or Timing(), check_errors(errors))
         self._registers = {name: BY_NAME[name].reset for name in _WRITABLE.values()}
         self._irq_status = 0
         self._user_code = 0
@@ -146,12 +154,14 @@ def open_device(
     read_latency: int = Timing.read_latency,
     bandwidth: float = Timing.bandwidth,
     timing: Timing | None = None,
+    errors: Iterable[ErrorRange] = (),
 ) -> IssDevice:
     """Open the simulator.
 
     `mem_size` is the DRAM in bytes; `read_latency` (cycles from a read burst's address to its first beat) and
-    `bandwidth` (beats a cycle, above 0 to 1) describe the memory and override `timing`. Raises `DeviceError`.
+    `bandwidth` (beats a cycle, above 0 to 1) describe the memory and override `timing`; `errors` are ranges of
+    DRAM that answer with an error. Raises `DeviceError`.
     """
     check_options(mem_size=mem_size, read_latency=read_latency, bandwidth=bandwidth)
     constants = (timing or Timing()).with_memory(read_latency, bandwidth)
-    return IssDevice(config, mem_size, constants)
+    return IssDevice(config, mem_size, constants, errors)

@@ -14,7 +14,8 @@ from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.golden import matrix, requant, vector
 from tidemill.isa import ACC_SPACE, BY_MNEMONIC, Post, RequantMode
-from tidemill.iss.memory import LocalMemory, MachineFault, Walk, legal_rows, require_space, walk
+from tidemill.iss.bus import Bus
+from tidemill.iss.memory import LocalMemory, MachineFault, Walk, legal_rows, walk
 from tidemill.iss.timing import Transfer, line_bursts
 
 Values = dict[str, int]
@@ -39,15 +40,16 @@ class Window:
 
 
 class DmaEngine:
-    """Load or store engine between DRAM (`dram`, uint8) and local memory.
+    """Load or store engine between DRAM (`dram`, uint8, behind `bus`) and local memory.
 
     `window` is the address window; `configuration` holds what `*.stride` and `ld.dst` / `st.src` set.
     """
 
-    def __init__(self, config: Config, local: LocalMemory, dram: np.ndarray, *, store: bool) -> None:
+    def __init__(self, config: Config, local: LocalMemory, dram: np.ndarray, bus: Bus, *, store: bool) -> None:
         self.config = config
         self.local = local
         self.dram = dram
+        self.bus = bus
         self.store = store
         self.window = Window()
         self.beats = 0
@@ -64,7 +66,8 @@ class DmaEngine:
         self.configuration.update(values)
 
     def run(self, values: Values) -> Transfer:
-        """`ld.run` or `st.run`. Raises `MachineFault`: WINDOW, MISALIGNED, BUS_DECERR, LOCAL_RANGE."""
+        """`ld.run` or `st.run`. Raises `MachineFault`: MISALIGNED, WINDOW, BUS_SLVERR, BUS_DECERR,
+        LOCAL_RANGE."""
         state = self.configuration
         local, dram = values["src" if self.store else "dst"], values["dram"]
         n0, n1, n2 = values["n0"], values["n1"], values["n2"]
@@ -77,8 +80,7 @@ class DmaEngine:
         steps = walk((n2, state["d2"]), (n1, state["d1"]), (rows_per_line, 1))
         rows, bad_row = legal_rows(local, steps, len(memory))
         lines = (dram + walk((n2, state["s2"]), (n1, state["s1"])).offsets) & 0xFFFF_FFFF
-        bad_line = self._bad_line(lines, nbytes)
-        if bad_row is None and bad_line is None:
+        if bad_row is None and not self._bad_lines(lines, nbytes):
             shape = (n2, n1, nbytes)
             self._move(rows.reshape(-1, rows_per_line), lines, shape, memory, low, high, steps)
             transfer = self._transfer(lines, dram, nbytes, n1, n2)
@@ -87,24 +89,24 @@ class DmaEngine:
         self._move_until_fault(rows.reshape(-1, rows_per_line), lines, nbytes, memory, low, high)
         raise AssertionError("a faulty walk ended without its fault")
 
-    def _bad_line(self, lines: np.ndarray, nbytes: int) -> int | None:
-        """Position of the first line that may not be transferred."""
+    def _bad_lines(self, lines: np.ndarray, nbytes: int) -> bool:
+        """Whether some line cannot be transferred."""
         if nbytes == 0:
-            return None
+            return False
         last = lines + (nbytes - 1)
-        bad = (lines < self.window.base) | (last > min(self.window.limit, 0xFFFF_FFFF)) | (last >= len(self.dram))
+        bad = (lines < self.window.base) | (last > min(self.window.limit, 0xFFFF_FFFF))
+        bad |= self.bus.suspects(lines, nbytes, write=self.store)
         if self.store:
             bad |= lines % self.config.axi_bytes != 0
-        return int(np.argmax(bad)) if bad.any() else None
+        return bool(bad.any())
 
     def _line_fault(self, first: int, nbytes: int) -> Cause | None:
         """Why the line from `first` may not be transferred."""
-        last = first + nbytes - 1
         if self.store and first % self.config.axi_bytes:
             return Cause.MISALIGNED
-        if first < self.window.base or last > min(self.window.limit, 0xFFFF_FFFF):
+        if first < self.window.base or first + nbytes - 1 > min(self.window.limit, 0xFFFF_FFFF):
             return Cause.WINDOW
-        return Cause.BUS_DECERR if last >= len(self.dram) else None
+        return None
 
     def _transfer(self, lines: np.ndarray, dram: int, nbytes: int, n1: int, n2: int) -> Transfer:
         state = self.configuration
@@ -154,20 +156,49 @@ class DmaEngine:
         """Move line by line, row by row, up to the first illegal one."""
         row_bytes = memory.shape[1]
         done = 0
-        for line, first in zip(rows.tolist(), lines.tolist(), strict=True):
+        suspects = self.bus.suspects(lines, nbytes, write=self.store)
+        for line, first, suspect in zip(rows.tolist(), lines.tolist(), suspects.tolist(), strict=True):
             if nbytes and (cause := self._line_fault(first, nbytes)) is not None:
                 raise MachineFault(cause, first, done)
+            spoiled: Cause | None = None
             for position, row in enumerate(line):
+                start = first + (position - low) * row_bytes
+                moves = low <= position < len(line) - high
+                if moves and suspect and not self.store:
+                    self._check_read(first, start, row_bytes, done)
                 if not 0 <= row < len(memory):
                     raise MachineFault(Cause.LOCAL_RANGE, row, done)
-                start = first + (position - low) * row_bytes
-                if self.store:
+                if self.store and suspect:
+                    spoiled = self._store_suspect(first, first + nbytes, start, memory[row], spoiled, done)
+                elif self.store:
                     self.dram[start : start + row_bytes] = memory[row]
-                elif low <= position < len(line) - high:
+                elif moves:
                     memory[row] = self.dram[start : start + row_bytes]
                 else:
                     memory[row] = self.configuration["value"] & 0xFF
                 done += 1
+
+    def _check_read(self, line: int, start: int, nbytes: int, done: int) -> None:
+        """Raises the bus error that spoils the row at `start` of the line from `line`."""
+        error = self.bus.first_error(start, nbytes, write=False)
+        if error is not None:
+            beat, cause = error
+            raise MachineFault(cause, self.bus.burst_of(line, beat), done)
+
+    def _store_suspect(
+        self, line: int, end: int, start: int, row: np.ndarray, spoiled: Cause | None, done: int
+    ) -> Cause | None:
+        """Store a row beat by beat; the error of a burst (`spoiled`, carried from row to row) is raised at its end."""
+        width = self.bus.width
+        for beat in self.bus.beats(start, len(row)):
+            cause = self.bus.response(beat, write=True)
+            if cause is None:
+                self.dram[beat : beat + width] = row[beat - start : beat - start + width]
+            else:
+                spoiled = cause if spoiled is None else max(spoiled, cause)
+            if spoiled is not None and (beat + width == end or (beat + width) % self.bus.burst == 0):
+                raise MachineFault(spoiled, self.bus.burst_of(line, beat), done)
+        return spoiled
 
 
 class MatrixEngine:
@@ -197,9 +228,8 @@ class MatrixEngine:
         """`mx.wload`. Raises `MachineFault`: ILLEGAL_OPERAND, LOCAL_RANGE."""
         if self.pending is not None:
             raise MachineFault(Cause.ILLEGAL_OPERAND, word)
-        require_space(values["src"], accumulators=False)
         steps = walk((self.config.rows, values["stride"]))
-        rows, bad = legal_rows(values["src"], steps, self.config.spad_rows)
+        rows, bad = legal_rows(values["src"], steps, self.config.spad_rows, space=False)
         if bad is not None:
             raise MachineFault(Cause.LOCAL_RANGE, int(rows[bad]), bad)
         self.pending = self.local.spad[rows]
@@ -210,14 +240,12 @@ class MatrixEngine:
             if self.pending is None:
                 raise MachineFault(Cause.ILLEGAL_OPERAND, word)
             self.weights, self.pending = self.pending, None
-        require_space(values["act"], accumulators=False)
-        require_space(values["acc"], accumulators=True)
         act, acc = self.activation, self.accumulator
         counts = act["n2"], act["n1"], act["n0"]
         sources = walk(*zip(counts, (act["s2"], act["s1"], act["s0"]), strict=True))
         targets = walk(*zip(counts, (acc["t2"], acc["t1"], acc["t0"]), strict=True))
-        from_rows, bad_act = legal_rows(values["act"], sources, self.config.spad_rows)
-        to_rows, bad_acc = legal_rows(values["acc"], targets, self.config.acc_rows)
+        from_rows, bad_act = legal_rows(values["act"], sources, self.config.spad_rows, space=False)
+        to_rows, bad_acc = legal_rows(values["acc"], targets, self.config.acc_rows, space=True)
         count = len(from_rows)
         good = min(count if bad_act is None else bad_act, count if bad_acc is None else bad_acc)
         self._multiply(from_rows[:good], to_rows[:good], targets.repeats, bool(values["accumulate"]))
@@ -270,8 +298,7 @@ class VectorEngine:
         return count
 
     def _consecutive(self, address: int, count: int) -> np.ndarray:
-        require_space(address, accumulators=True)
-        rows, bad = legal_rows(address, walk((count, 1)), self.config.acc_rows)
+        rows, bad = legal_rows(address, walk((count, 1)), self.config.acc_rows, space=True)
         if bad is not None:
             self.rows_read += bad
             raise MachineFault(Cause.LOCAL_RANGE, int(rows[bad]), bad)
@@ -293,7 +320,7 @@ class VectorEngine:
         points = count * window
         never = points + 1
         limits = [never if bad is None else bad for bad in (bad_a, bad_b)]
-        limits.append(never if bad_d is None else (bad_d + 1) * window)
+        limits.append(never if bad_d is None else (bad_d + 1) * window - 1)
         good = min(*limits, points)
         results = min(good // window, count if bad_d is None else bad_d)
         step = max(1, CHUNK_POINTS // window)

@@ -44,7 +44,11 @@ def decode_instruction(word: int) -> Instruction:
 
 
 class Frontend:
-    """Program counter, registers and loop stack. It knows no time: the machine asks for one step after another."""
+    """Program counter, registers and loop stack. It knows no time: the machine asks for one step after another.
+
+    A loop's `length` must be right: an instruction `ibuf_depth` or more after the outermost active `loop` is a LOOP
+    fault.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -54,8 +58,12 @@ class Frontend:
         self.length = 0
         self.start(b"", 0)
 
-    def start(self, image: bytes, length: int) -> None:
-        """Begin a program of `length` instructions; `image` may be shorter where the bus ends."""
+    def start(self, image: bytes, length: int, address: int = 0, errors: dict[int, Cause] | None = None) -> None:
+        """Begin the program of `length` instructions at byte `address`.
+
+        `image` holds the instructions, fewer where DRAM ends (then fetch is answered with DECERR); `errors` the indices
+        of instructions that the bus answers with an error.
+        """
         if image != self._image:
             self._image = image
             words = (
@@ -64,9 +72,12 @@ class Frontend:
             )
             self._program = [self._decode(word) for word in words]
         self.length = length
+        self.address = address
+        self._errors = errors or {}
         self.pc = 0
         self.registers = [0] * SCALAR_REGISTERS
         self._loops: list[tuple[int, int]] = []
+        self._outermost = 0
 
     def _decode(self, word: int) -> Instruction:
         instruction = self._decoded.get(word)
@@ -75,11 +86,14 @@ class Frontend:
         return instruction
 
     def current(self) -> Instruction:
-        """The instruction at `pc`. Raises `MachineFault`: PC_RANGE, BUS_DECERR and what `Instruction.cause` says."""
+        """The instruction at `pc`. Raises `MachineFault`: PC_RANGE, LOOP, bus errors and `Instruction.cause`."""
         if self.pc >= self.length:
             raise MachineFault(Cause.PC_RANGE, self.pc)
-        if self.pc >= len(self._program):
-            raise MachineFault(Cause.BUS_DECERR, 0)
+        if self._loops and self.pc - self._outermost >= self.config.ibuf_depth:
+            raise MachineFault(Cause.LOOP, 0)
+        if self.pc in self._errors or self.pc >= len(self._program):
+            cause = self._errors.get(self.pc, Cause.BUS_DECERR)
+            raise MachineFault(cause, self.address + INSTRUCTION_BYTES * self.pc)
         instruction = self._program[self.pc]
         if instruction.cause is not None:
             raise MachineFault(instruction.cause, instruction.word & _U32)
@@ -122,13 +136,13 @@ class Frontend:
     def _loop(self, instruction: Instruction) -> None:
         values = instruction.values
         count = (values["count"] + self.registers[values["rs"]]) & 0xFFFF
-        too_long = not self._loops and values["length"] + 1 > self.config.ibuf_depth
-        too_deep = len(self._loops) == self.config.loop_depth
+        if values["length"] + 1 > self.config.ibuf_depth or len(self._loops) == self.config.loop_depth:
+            raise MachineFault(Cause.LOOP, instruction.word & _U32)
         if count == 0:
             self.pc += values["length"] + 1
-        elif too_long or too_deep:
-            raise MachineFault(Cause.LOOP, instruction.word & _U32)
         else:
+            if not self._loops:
+                self._outermost = self.pc
             self._loops.append((self.pc + 1, count))
             self.pc += 1
 

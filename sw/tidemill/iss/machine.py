@@ -15,7 +15,9 @@ import numpy as np
 
 from tidemill.config import Config
 from tidemill.csr import COUNTERS, Cause, Unit
+from tidemill.driver.device import ErrorRange
 from tidemill.isa import ENGINES, INSTRUCTION_BYTES
+from tidemill.iss.bus import Bus
 from tidemill.iss.engines import DmaEngine, MatrixEngine, VectorEngine, Window
 from tidemill.iss.frontend import Frontend, Instruction
 from tidemill.iss.memory import LocalMemory, MachineFault
@@ -67,13 +69,14 @@ class Machine:
     `user_codes` (of `irq`, emptied by whoever reads them) and `counters` are its visible state.
     """
 
-    def __init__(self, config: Config, dram: np.ndarray, timing: Timing) -> None:
+    def __init__(self, config: Config, dram: np.ndarray, timing: Timing, errors: tuple[ErrorRange, ...] = ()) -> None:
         self.config = config
         self.dram = dram
         self.timing = timing
         self.local = LocalMemory(config)
-        self.load = DmaEngine(config, self.local, dram, store=False)
-        self.store = DmaEngine(config, self.local, dram, store=True)
+        self.bus = Bus(len(dram), config.axi_bytes, config.max_burst * config.axi_bytes, errors)
+        self.load = DmaEngine(config, self.local, dram, self.bus, store=False)
+        self.store = DmaEngine(config, self.local, dram, self.bus, store=True)
         self.matrix = MatrixEngine(config, self.local)
         self.vector = VectorEngine(config, self.local)
         self.frontend = Frontend(config)
@@ -117,10 +120,20 @@ class Machine:
         self.reset()
         self._clear_counters()
         self.load.window, self.store.window, self.watchdog = read, write, watchdog
-        self.frontend.start(self.dram[address : address + length * INSTRUCTION_BYTES].tobytes(), length)
+        image = self.dram[address : address + length * INSTRUCTION_BYTES].tobytes()
+        self.frontend.start(image, length, address, self._fetch_errors(address, len(image)))
         self.now = 0
         self.busy = True
         self._front = self.timing.start
+
+    def _fetch_errors(self, address: int, nbytes: int) -> dict[int, Cause]:
+        """Indices of the instructions among `nbytes` from `address` that the bus answers with an error."""
+        starts = address + np.arange(0, nbytes, INSTRUCTION_BYTES, dtype=np.int64)
+        suspects = np.flatnonzero(self.bus.suspects(starts, INSTRUCTION_BYTES, write=False))
+        found = (
+            (index, self.bus.first_error(int(starts[index]), INSTRUCTION_BYTES, write=False)) for index in suspects
+        )
+        return {int(index): error[1] for index, error in found if error is not None}
 
     def advance(self, cycles: int, until: Callable[[], bool]) -> bool:
         """Let at most `cycles` pass, stopping as soon as `until` holds after an event. Returns whether it does."""
@@ -188,9 +201,8 @@ class Machine:
 
     def _bite(self) -> None:
         """The watchdog: nothing can ever happen again."""
-        waiting = [queue.items[0] for queue in self._queues if queue.items]
-        if waiting:
-            head = min(waiting, key=lambda item: item.index)
+        head = next((queue.items[0] for queue in self._queues if queue.items), None)
+        if head is not None:
             self._fail(Failure(Cause.WATCHDOG, Unit.SYNC, head.index, head.values["wait"]))
         else:
             self._fail(Failure(Cause.WATCHDOG, Unit.FRONTEND, self.frontend.pc, 0))
@@ -209,7 +221,7 @@ class Machine:
                     else:
                         semaphores[number] += 1
             if full:
-                self._fail(Failure(Cause.SEM_OVERFLOW, Unit.SYNC, item.index, full))
+                self._fail(Failure(Cause.SEM_OVERFLOW, Unit.SYNC, 0, full))
                 return
             self._available |= signal
             for number, other in enumerate(self._queues):

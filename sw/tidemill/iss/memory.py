@@ -61,17 +61,14 @@ class LocalMemory:
         return self.acc if address & ACC_SPACE else self.spad
 
 
-def legal_rows(address: int, steps: Walk, depth: int) -> tuple[np.ndarray, int | None]:
+def legal_rows(address: int, steps: Walk, depth: int, *, space: bool | None = None) -> tuple[np.ndarray, int | None]:
     """Rows that `steps` touch from local address `address` in a memory of `depth` rows, and the position of the
-    first one outside the memory (None: all inside)."""
+    first one outside the memory (None: all inside). With `space` the address must lie in the accumulators (True)
+    or the scratchpad (False); otherwise the very first row is illegal."""
     row = address & (ACC_SPACE - 1)
     rows = steps.offsets + row
+    if space is not None and bool(address & ACC_SPACE) != space:
+        return rows, 0
     if row + steps.low >= 0 and row + steps.high < depth:
         return rows, None
     return rows, int(np.argmax((rows < 0) | (rows >= depth)))
-
-
-def require_space(address: int, accumulators: bool) -> None:
-    """LOCAL_RANGE unless `address` lies in the accumulators (or the scratchpad)."""
-    if bool(address & ACC_SPACE) != accumulators:
-        raise MachineFault(Cause.LOCAL_RANGE, address)
