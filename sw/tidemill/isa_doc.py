@@ -54,7 +54,7 @@ def _legal(field: Field) -> str:
     if field.kind is Kind.REGISTER:
         return "r0 to r15"
     if field.kind in (Kind.LOCAL, Kind.DRAM, Kind.SEMAPHORES):
-        return field.kind.value
+        return str(field.kind.value)
     return f"{field.legal_min} to {field.legal_max}"
 
 

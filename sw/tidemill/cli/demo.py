@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,7 +40,7 @@ def demo(
     from tidemill.driver.npu import open_npu
     from tidemill.profile import busy, stalls
 
-    timing = {"read_latency": read_latency, "bandwidth": bandwidth}
+    timing: dict[str, Any] = {"read_latency": read_latency, "bandwidth": bandwidth}
     with open_npu(device, preset=preset, **timing) as dev:
         run = run_digits(dev, images, **timing)
     draw(load_split(), run.logits, picture)

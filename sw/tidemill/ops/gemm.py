@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tidemill.builder import ProgramBuilder, acc, spad
 from tidemill.config import Config
 from tidemill.driver.npu import LoadedProgram, Npu, Result
 from tidemill.isa import Post, RequantMode
+from tidemill.operands import BufferRef
 from tidemill.ops.requant import Requant
 from tidemill.program import Program
 
@@ -228,7 +229,7 @@ class _GemmBuilder:
                 last_panel_key = key
                 loads.append((key, self._panel_load(step, k, count, number == 0)))
             if step.last and self.params is not None:
-                loads.append((earliest, self._param_load(step)))
+                loads.append((earliest, self._param_load(step, self.params)))
         return loads
 
     def _block_group(self, step: Step) -> int:
@@ -278,11 +279,11 @@ class _GemmBuilder:
     def _param_row(self, block: int) -> int:
         return (block % 2 + 1) * self.acc_bank - PARAM_ROWS
 
-    def _param_load(self, step: Step) -> Callable[[], None]:
+    def _param_load(self, step: Step, params: BufferRef) -> Callable[[], None]:
         def emit() -> None:
             self.b.ld_run(
                 dst=acc(self._param_row(self.blocks[step.m0, step.n])),
-                dram=self.params + step.n * 3 * self.config.acc_row_bytes,
+                dram=params + step.n * 3 * self.config.acc_row_bytes,
                 n0=3,
                 wait=[self.p_free],
                 signal=[self.p_ready],
@@ -431,7 +432,7 @@ def run_gemm(
     if requant is not None:
         epilogue = Epilogue(True, mode, requant.zero_point, requant.qmin, requant.qmax)
     program = build_gemm(config, m, k, n, epilogue)
-    inputs = {"A": pack_activations(a, config), "B": pack_weights(b, config)}
+    inputs: dict[str, ArrayLike] = {"A": pack_activations(a, config), "B": pack_weights(b, config)}
     if epilogue.uses_vector:
         columns = np.zeros((3, n), np.int32)
         columns[0] = 0 if bias is None else bias

@@ -107,7 +107,8 @@ class Network:
 def _convolve(x: NDArray[np.int64], weights: NDArray[np.int8]) -> NDArray[np.int64]:
     """Valid convolution of [N, H, W, I] with [KH, KW, I, O]."""
     windows = np.lib.stride_tricks.sliding_window_view(x, weights.shape[:2], axis=(1, 2))
-    return np.einsum("nyxiab,abio->nyxo", windows, weights.astype(np.int64), optimize=True)
+    sums: NDArray[np.int64] = np.einsum("nyxiab,abio->nyxo", windows, weights.astype(np.int64), optimize=True)
+    return sums
 
 
 def load_network(path: Path = WEIGHTS_FILE) -> Network:

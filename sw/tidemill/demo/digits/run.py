@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def _differing(a: NDArray[np.int8], b: NDArray[np.int8]) -> int:
     return int((a != b).any(axis=1).sum())
 
 
-def run_digits(dev: Npu, count: int = TEST_IMAGES, **timing: object) -> DigitsRun:
+def run_digits(dev: Npu, count: int = TEST_IMAGES, **timing: Any) -> DigitsRun:
     """Classify the first `count` held-out images on `dev`, on `iss` and in numpy; `timing` goes to `iss`."""
     split, network = load_split(), load_network()
     images = quantize_images(split.test_images[:count])

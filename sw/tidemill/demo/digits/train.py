@@ -58,7 +58,8 @@ def train(images: NDArray[np.float32], labels: NDArray[np.int64]) -> Net:
         schedule.step()
         if epoch % 10 == 9:
             print(f"epoch {epoch + 1}: loss {loss.item():.4f}")
-    return net.eval()
+    net.eval()
+    return net
 
 
 def quantize_layer(
@@ -105,7 +106,7 @@ def main() -> None:
     }
     arrays = {f"{layer}_{name}": value for layer, values in layers.items() for name, value in values.items()}
     arrays |= {f"{layer}_zero_points": np.array(pair, np.int32) for layer, pair in points.items()}
-    np.savez_compressed(Path(WEIGHTS_FILE), **arrays)
+    np.savez_compressed(Path(WEIGHTS_FILE), allow_pickle=False, **arrays)
     print(f"wrote {WEIGHTS_FILE}")
 
 
