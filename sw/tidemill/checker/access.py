@@ -77,7 +77,7 @@ def accesses(config: Config, mnemonic: str, values: dict[str, int], settings: Se
     if mnemonic == "vx.lut":
         return [rows(values["src"], [(max(1, 256 // config.cols), 1)], False)]
     if mnemonic.startswith("vx.") and "post" in values:
-        return _vector(mnemonic, values, settings)
+        return _vector(values, settings)
     return []
 
 
@@ -105,7 +105,7 @@ def _transfer(config: Config, load: bool, values: dict[str, int], settings: Sett
     return found
 
 
-def _vector(mnemonic: str, values: dict[str, int], settings: Settings) -> list[Access]:
+def _vector(values: dict[str, int], settings: Settings) -> list[Access]:
     dims = settings["vx.dims"]
     names = ("n0", "n1", "k0", "k1")
 
@@ -113,7 +113,7 @@ def _vector(mnemonic: str, values: dict[str, int], settings: Settings) -> list[A
         return rows(bits, [(dims[name], strides[name]) for name in names], False)
 
     found = [operand(values["a"], settings["vx.astride"])]
-    if not values["b_imm"] and mnemonic != "vx.clamp":
+    if not values["b_imm"]:
         found.append(operand(values["b"], settings["vx.bstride"]))
     found.append(rows(values["dst"], [(dims["n0"], dims["d0"]), (dims["n1"], dims["d1"])], True))
     return found

@@ -30,11 +30,13 @@ MEANING = {
     "vx.shl": lambda a, b: _wrap(a << (b % 32)),
     "vx.shr": lambda a, b: a // 2 ** (b % 32),
     "vx.clamp": lambda a, b: min(max(a, -5), 90),
+    "vx.maxpool": lambda a, b: a,
 }
 
 
 def test_every_vector_operation_of_the_instruction_set_has_a_model() -> None:
     assert set(vector.ALU) == {op.mnemonic for op in BY_MNEMONIC.values() if op.combine is not None}
+    assert set(vector.ALU) == set(MEANING)
 
 
 @pytest.mark.parametrize("mnemonic", MEANING)

@@ -19,7 +19,7 @@ ACC = 1 << 15
 PROGRAM = 0xF000
 MEMORY = 1 << 16
 DATA = Window(0, PROGRAM - 1)
-MNEMONICS = ("vx.add", "vx.sub", "vx.mul", "vx.min", "vx.max", "vx.shl", "vx.shr", "vx.clamp")
+MNEMONICS = ("vx.add", "vx.sub", "vx.mul", "vx.min", "vx.max", "vx.shl", "vx.shr", "vx.clamp", "vx.maxpool")
 
 
 def make(seed: int) -> tuple[Machine, np.random.Generator]:
@@ -162,6 +162,7 @@ def alu(mnemonic: str, a: int, b: int, qmin: int, qmax: int) -> int:
             "vx.shl": a << (b & 31),
             "vx.shr": a >> (b & 31),
             "vx.clamp": min(max(a, qmin), qmax),
+            "vx.maxpool": a,
         }[mnemonic]
     )
 
@@ -194,7 +195,7 @@ def test_vector_operations_fold_and_post_process(mnemonic: str, post: Post) -> N
                     b = memory_b[390 + sum(i * s for i, s in zip(steps, sb, strict=True))]
                     lanes = [number] * C if b_imm else [int(v) for v in b]
                     values.append([alu(mnemonic, int(x), y, qmin, qmax) for x, y in zip(a, lanes, strict=True)])
-            fold = {"vx.min": min, "vx.max": max}.get(mnemonic, sum)
+            fold = {"vx.min": min, "vx.max": max, "vx.maxpool": max}.get(mnemonic, sum)
             rows.append([wrap(fold(lane)) for lane in zip(*values, strict=True)])
     v = np.array(rows)
     if post is Post.RQ:
