@@ -29,6 +29,8 @@ ROW_BITS = 28
 """Signed bits that hold every row a transfer can name."""
 COMPLETIONS = 8
 """Instructions of an engine under way at once."""
+SETTLE_CYCLES = 2
+"""A write port's `idle` counts from this many cycles after the last transfer."""
 
 _RowJob = data.StructLayout(
     {
@@ -163,7 +165,8 @@ class LoadEngine(wiring.Component):
 
     Bursts of the next instructions are requested while rows of earlier ones are still written. Faults are raised in
     program order: WINDOW before the first row of the line, padding included, a bus error when the row it spoils would
-    be written (info: the first byte of that burst that belongs to the line), LOCAL_RANGE when the row would be written.
+    be written (info: the first byte of that burst that belongs to the line), LOCAL_RANGE when the row would be written;
+    all of them once the rows before are in the memory.
 
     Parameters
     ----------
@@ -384,7 +387,7 @@ class LoadEngine(wiring.Component):
             spoiled.eq((waits & data_rows.payload.window) | (point.data & data_rows.payload.error)),
             bad.eq(spoiled | point.outside),
             point_ready.eq(~point_valid | (go & ~bad)),
-            data_rows.ready.eq(go & point.data),
+            data_rows.ready.eq(go & ~bad & point.data),
         ]
         with m.If(free):
             m.d.sync += [
@@ -396,7 +399,13 @@ class LoadEngine(wiring.Component):
             ]
         m.d.sync += landed.eq(taken & last)
 
-        with m.If(go & bad):
+        # Rows before the error have to reach the memory first.
+        settle = Signal(range(SETTLE_CYCLES + 1))
+        with m.If(taken):
+            m.d.sync += settle.eq(SETTLE_CYCLES)
+        with m.Elif(settle != 0):
+            m.d.sync += settle.eq(settle - 1)
+        with m.If(go & bad & ~taken & (settle == 0) & self.spad.idle & self.acc.idle):
             m.d.sync += [self.fault.valid.eq(1), self.fault.pc.eq(point.pc)]
             with m.If(spoiled):
                 bus_cause = Mux(data_rows.payload.decode, Cause.BUS_DECERR, Cause.BUS_SLVERR)

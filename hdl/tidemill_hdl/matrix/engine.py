@@ -37,7 +37,8 @@ class MatrixEngine(wiring.Component):
     fault : Out(Fault): LOCAL_RANGE (info: the row, signed and without the space bit; activation before
         accumulator) or ILLEGAL_OPERAND (mx.run with swap and no mx.wload since the last swap, or mx.wload with no
         swap since the last; info: bits 31:0 of the instruction). Of several faulty instructions
-        under way the first one found counts.
+        under way the first one found counts. Raised when all rows before have left the array: `SETTLE_CYCLES`
+        without progress.
     act, wgt : Out(ReadPort): scratchpad ports for activations and weights.
     acc : Out(AccumulatePort): must behave as `Accumulators.array` with its `hazard_distance` and `commit_latency`.
     row : Out(1): event, an activation row went into the array.
@@ -51,6 +52,8 @@ class MatrixEngine(wiring.Component):
 
     TOKENS = 16
     """Instructions between the array's input and their done pulse."""
+    SETTLE_CYCLES = 16
+    """A fetch ahead that is still possible shows progress within this time: covers the memory's latency."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -81,16 +84,15 @@ class MatrixEngine(wiring.Component):
             self.done_weights.valid.eq(loader.done.valid),
             self.done_weights.signal.eq(loader.done.signal),
             loader.enable.eq(~self.fault.valid),
-            walker.enable.eq(~self.fault.valid),
         ]
-        self._elaborate_decode(m, loader, walker)
+        self._elaborate_decode(m, loader, walker, array.latency)
         self._elaborate_issue(m, loader, walker, array)
         conflict = Signal()
         m.d.sync += conflict.eq(self.act.stall | self.wgt.stall)
         m.d.comb += self.conflict.eq(conflict)
         return m
 
-    def _elaborate_decode(self, m: Module, loader: WeightLoader, walker: ActivationWalker) -> None:
+    def _elaborate_decode(self, m: Module, loader: WeightLoader, walker: ActivationWalker, array_latency: int) -> None:
         """Sorts instructions into the two lines and collects faults."""
         decoded = data.StructLayout({"instr": EngineInstruction, "kind": unsigned(2), "wload": unsigned(1)})
         m.submodules.head = head = SkidBuffer(decoded)
@@ -113,10 +115,12 @@ class MatrixEngine(wiring.Component):
         swap = Signal()
         illegal = Signal()
         go = Signal()
+        fault = Signal()
         m.d.comb += [
+            walker.enable.eq(~fault),
             swap.eq((head.o.payload.kind == Kind.RUN) & layout("mx.run")(instr.word).swap & ~head.o.payload.wload),
             illegal.eq((head.o.payload.wload & unswapped) | (swap & ~unswapped)),
-            go.eq(head.o.valid & ~illegal & ~self.fault.valid),
+            go.eq(head.o.valid & ~illegal & ~fault),
             loader.cmd.valid.eq(go & head.o.payload.wload),
             loader.cmd.payload.src.eq(wload.src),
             loader.cmd.payload.stride.eq(wload.stride),
@@ -137,7 +141,6 @@ class MatrixEngine(wiring.Component):
             with m.If(swap):
                 m.d.sync += unswapped.eq(0)
 
-        fault = Signal()
         cause = Signal(self.fault.cause.shape(), reset_less=True)
         pc = Signal(self.fault.pc.shape(), reset_less=True)
         info = Signal(32, reset_less=True)
@@ -153,8 +156,17 @@ class MatrixEngine(wiring.Component):
             for source in (loader.fault, walker.fault):
                 with m.If(source.valid):
                     m.d.sync += [fault.eq(1), cause.eq(source.cause), pc.eq(source.pc), info.eq(source.info)]
+        # The error is known; what came before it still moves through the array.
+        settled = array_latency + Accumulators.commit_latency + self.SETTLE_CYCLES
+        quiet = Signal(range(settled + 1))
+        with m.If(self.progress | ~fault):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(quiet != settled):
+            m.d.sync += quiet.eq(quiet + 1)
+        reported = Signal()
+        m.d.sync += reported.eq(quiet == settled)
         m.d.comb += [
-            self.fault.valid.eq(fault),
+            self.fault.valid.eq(reported),
             self.fault.cause.eq(cause),
             self.fault.pc.eq(pc),
             self.fault.info.eq(info),

@@ -319,6 +319,15 @@ class VectorEngine(wiring.Component):
             with m.State("run"):
                 m.d.sync += settle.eq(_SETTLE_CYCLES)
                 with m.If(empty):
+                    with m.If(loading & ~nest.valid):
+                        finish()
+                    with m.Else():
+                        m.next = "settle"
+            with m.State("settle"):
+                with m.If(settle != 0):
+                    m.d.sync += settle.eq(settle - 1)
+                with m.Elif(self.spad_w.idle & self.acc_w.idle):
+                    # A walk that has not ended met an illegal row.
                     with m.If(nest.valid):
                         m.d.sync += [
                             self.fault.valid.eq(1),
@@ -327,15 +336,8 @@ class VectorEngine(wiring.Component):
                             self.fault.info.eq(Mux(bad_a, a_row, Mux(bad_b, b_row, d_row))),
                         ]
                         m.next = "stopped"
-                    with m.Elif(loading):
-                        finish()
                     with m.Else():
-                        m.next = "settle"
-            with m.State("settle"):
-                with m.If(settle != 0):
-                    m.d.sync += settle.eq(settle - 1)
-                with m.Elif(self.spad_w.idle & self.acc_w.idle):
-                    finish()
+                        finish()
             with m.State("stopped"):
                 pass
         return m
