@@ -303,7 +303,8 @@ class VectorEngine:
             self.rows_read += bad
             raise MachineFault(Cause.LOCAL_RANGE, int(rows[bad]), bad)
         self.rows_read += count
-        return self.local.acc[rows]
+        content: np.ndarray = self.local.acc[rows]
+        return content
 
     def operate(self, mnemonic: str, values: Values) -> tuple[int, int]:
         """An ALU operation; returns (result rows, window rows each). Raises `MachineFault` LOCAL_RANGE."""
@@ -330,7 +331,7 @@ class VectorEngine:
         self.rows_read += good
         if min(limits) < never:
             first = limits.index(min(limits))
-            outside = (rows_a, rows_b, rows_d)[first]
+            outside = (rows_a, rows_a if rows_b is None else rows_b, rows_d)[first]
             position = bad_d if first == 2 else min(limits)
             raise MachineFault(Cause.LOCAL_RANGE, int(outside[position]), good)
         return count, window
@@ -363,7 +364,9 @@ class VectorEngine:
             b = self.local.rows_of(values["b"])[rows_b[points]].astype(np.int32)
         v = vector.ALU[mnemonic](a, b, quant["qmin"], quant["qmax"])
         if window > 1:
-            v = vector.fold(BY_MNEMONIC[mnemonic].combine, v.reshape(-1, window, self.config.cols), 1)
+            combine = BY_MNEMONIC[mnemonic].combine
+            assert combine is not None, f"{mnemonic} has no window fold"
+            v = vector.fold(combine, v.reshape(-1, window, self.config.cols), 1)
         to_acc = bool(values["dst"] & ACC_SPACE)
         v = self._post(Post(values["post"]), v, quant, to_acc)
         self.local.rows_of(values["dst"])[rows_d[part]] = v if to_acc else vector.saturate_int8(v)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tidemill.config import Config
 from tidemill.csr import Cause
@@ -21,7 +21,7 @@ class Instruction:
     word: int
     mnemonic: str = ""
     queue: int = -1
-    values: dict[str, int] | None = None
+    values: dict[str, int] = field(default_factory=dict)
     indexed: tuple[tuple[str, int, int], ...] = ()
     cause: Cause | None = None
 

@@ -146,12 +146,12 @@ class Machine:
                     break
                 self.now = max(self.now, self._last_event + self.watchdog)
                 self._bite()
-            elif front is None or (event is not None and event <= front):
+            elif event is not None and (front is None or event <= front):
                 if event > limit:
                     break
                 self.now = self._last_event = event
                 self._handle(*heapq.heappop(self._events)[1:])
-            else:
+            elif front is not None:
                 if front > limit:
                     break
                 self.now = self._last_event = front
@@ -187,10 +187,12 @@ class Machine:
         if kind == _TRY:
             self._try(which)
         elif kind == _COMPLETE:
+            assert isinstance(data, Pending)
             self._complete(which, data)
         elif kind == _DONE:
             self.busy, self.done = False, True
         else:
+            assert isinstance(data, Failure)
             self._fail(data)
 
     def _fail(self, failure: Failure) -> None:
@@ -282,8 +284,9 @@ class Machine:
 
     def _check_fence(self) -> None:
         """Go on after `fence` or `halt` once its engines are idle."""
+        engines = self._fence or 0
         for number, queue in enumerate(self._queues):
-            if self._fence >> number & 1 and (queue.items or queue.inflight):
+            if engines >> number & 1 and (queue.items or queue.inflight):
                 return
         self._fence = None
         self.counters["INSTRUCTIONS"] += 1
@@ -345,7 +348,9 @@ class Machine:
     def _engine_ready(self, which: int, mnemonic: str) -> int:
         if which == MATRIX:
             return self._matrix_time.ready(mnemonic)
-        return (self._load_time, self._store_time, None, self._vector_time)[which].ready
+        if which == VECTOR:
+            return self._vector_time.ready
+        return (self._load_time if which == LOAD else self._store_time).ready
 
     def _start_load(self, now: int, item: Pending) -> int:
         if item.instruction.mnemonic != "ld.run":
