@@ -12,6 +12,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+from tidemill.config import Config
 from tidemill_verif.cache import build_once, content_key
 
 _SCRIPT = """\
@@ -62,6 +63,13 @@ def verilog_file(component: Elaboratable, name: str = "top") -> Path:
 def to_verilog(component: Elaboratable, name: str = "top") -> str:
     """Verilog text of `component`; see `verilog_file`."""
     return verilog_file(component, name).read_text()
+
+
+def npu_verilog(config: Config) -> str:
+    """Verilog of the whole NPU of `config`, top module `tidemill`; what `tidemill verilog` writes."""
+    from tidemill_hdl.top import Npu
+
+    return to_verilog(Npu(config), "tidemill")
 
 
 class Prefixed(wiring.Component):
