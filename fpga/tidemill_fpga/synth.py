@@ -145,10 +145,10 @@ def markdown(reports: Sequence[NpuReport]) -> str:
         "",
         "ECP5 cells after `synth_ecp5`, before placement; each unit is mapped alone, so that unit borders stay. LUT4",
         "counts two for a CCU2C (carry chain) and leaves out distributed RAM (TRELLIS_DPR16X4, 16 words of 4 bits);",
-        "MULT18X18D are the multipliers, DP16KD the block RAMs. The same command checks that no unit has a combinational",
-        f"path from an input to an output, every memory above {BIG_MEMORY} bits is a RAM of the device, and the",
-        f"budget of `base`: below {BUDGETS['base']['lut4']:,} LUT4 and {BUDGETS['base']['bram']} DP16KD. Shallow",
-        "queues and tables belong in distributed RAM: a block RAM would be mostly empty.",
+        "MULT18X18D are the multipliers, DP16KD the block RAMs. The command also checks that no unit has a",
+        f"combinational path from an input to an output, every memory above {BIG_MEMORY} bits is a RAM of the device,",
+        f"and the budget of `base`: below {BUDGETS['base']['lut4']:,} LUT4 and {BUDGETS['base']['bram']} DP16KD.",
+        "Shallow queues and tables belong in distributed RAM: a block RAM would be mostly empty.",
     ]
     for report in reports:
         config = PRESETS[report.preset]
