@@ -56,8 +56,8 @@ class Sync(wiring.Component):
 
     Timing
     ------
-    An instruction that need not wait: 2 or 3 cycles from `i_instr` to `o_instr`, one a cycle (every second
-    cycle with `queue_depth` 2). `done` in cycle 0 offers the instruction that waits for it in cycle 4; a queue's head
+    An instruction that need not wait: 2 or 3 cycles from `i_instr` to `o_instr`, one a cycle.
+    `done` in cycle 0 offers the instruction that waits for it in cycle 4; a queue's head
     with a wait mask takes 2 cycles more than one without. Grants happen at most every second cycle.
     After reset all queues are empty and all semaphores zero.
     """

@@ -277,7 +277,7 @@ async def test_timing(dut: Any) -> None:
     began = unit.cycle
     while len(unit.history[0]) < 100:
         await RisingEdge(dut.clk)
-    assert unit.cycle - began == (99 if unit.config.queue_depth > 2 else 198)
+    assert unit.cycle - began == 99
     unit.sources[1].put(instruction(rng, 0, 1))
     for _ in range(10):
         await RisingEdge(dut.clk)
