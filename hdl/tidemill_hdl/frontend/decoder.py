@@ -136,9 +136,12 @@ class Decoder(wiring.Component):
                 value = word[lo : lo + width]
                 if is_signed:
                     value = value.as_signed()
+                # A limit that the bits themselves keep needs no comparison.
+                lowest, highest = (-(1 << width - 1), (1 << width - 1) - 1) if is_signed else (0, (1 << width) - 1)
+                limits = [value < low] * (low > lowest) + [value > high] * (high < highest)
                 outside = Signal(name=f"range_outside{number}", reset_less=True)
                 owned = Signal(name=f"range_owned{number}", reset_less=True)
-                m.d.sync += [outside.eq((value < low) | (value > high)), owned.eq(_opcode_in(opcode, ops))]
+                m.d.sync += [outside.eq(Cat(*limits).any()), owned.eq(_opcode_in(opcode, ops))]
                 illegal.append(outside & owned)
 
             # Second step: join them.

@@ -35,21 +35,21 @@ class SkidBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = Shape.cast(self.shape).width
-        head = Signal(width, reset_less=True)
+        front = Signal(width, reset_less=True)
         spare = Signal(width, reset_less=True)
         spare_full = Signal()
         o_valid = Signal()
         m.d.comb += [
             self.i.ready.eq(~spare_full),
             self.o.valid.eq(o_valid),
-            _bits(self.o.payload).eq(head),
+            _bits(self.o.payload).eq(front),
         ]
         i_fire = self.i.valid & ~spare_full
         advance = self.o.ready | ~o_valid
         with m.If(advance):
             m.d.sync += [
                 o_valid.eq(spare_full | i_fire),
-                head.eq(Mux(spare_full, spare, _bits(self.i.payload))),
+                front.eq(Mux(spare_full, spare, _bits(self.i.payload))),
                 spare_full.eq(0),
             ]
         with m.Elif(i_fire):

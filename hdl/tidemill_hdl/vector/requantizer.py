@@ -91,7 +91,7 @@ class Requantizer(wiring.Component):
             onnx.eq(self.mode == RequantMode.ONNX),
             div.eq(self.mode == RequantMode.DIV),
             preshift.eq(effective),
-            dropped.eq(Cat(effective > 31 - i for i in range(32))),
+            dropped.eq(Cat(C(0, 1), *(effective > 31 - i for i in range(1, 32)))),
             sign_bit.eq(Cat(effective == 31 - i for i in range(32))),
         ]
 
