@@ -14,7 +14,7 @@ export AMARANTH_USE_YOSYS := builtin
 STAMP := $(VENV)/stamp-$(shell cat pyproject.toml Makefile | sha256sum | cut -c1-16)
 PIP := $(BIN)/pip install --disable-pip-version-check --progress-bar off
 PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../p; s/^Successfully installed.*/done/p'
-APT := g++ make perl zlib1g-dev python3-venv
+APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test sim synth lint docs clean
@@ -29,6 +29,7 @@ $(STAMP):
 	for package in $(APT); do \
 		case $$package in \
 			zlib1g-dev) test -e /usr/include/zlib.h ;; \
+			liblz4-dev) test -e /usr/include/lz4.h ;; \
 			python3-venv) $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null ;; \
 			*) command -v $$package >/dev/null ;; \
 		esac || missing="$$missing $$package"; \

@@ -15,10 +15,11 @@ from tidemill.config import Config
 from tidemill_hdl.top import Npu
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
 from tidemill_verif.elaborate import verilog_file
-from tidemill_verif.toolchain import WAIVERS, build_env, verilator_bin, verilator_version
+from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
+FST_HEADER = Path("/usr/include/lz4.h")
 TRACES = ("", "vcd", "fst")
 """Kinds of waveform a build can write."""
 
@@ -82,7 +83,10 @@ def _build(config: Config, trace: str, folder: Path) -> None:
     flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
     if trace:
+        if trace == "fst" and not FST_HEADER.exists():
+            raise ToolchainError("FST waveforms need the lz4 library: apt-get install liblz4-dev")
         command.append(f"--trace-{trace}")
+        command += ["-LDFLAGS", "-llz4 -lz"] if trace == "fst" else []
         flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
     command += ["-CFLAGS", flags, str(WAIVERS), str(verilog_file(npu)), str(HARNESS)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
