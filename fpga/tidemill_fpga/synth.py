@@ -28,7 +28,7 @@ BIG_MEMORY = 1024
 RAMS = ("DP16KD", "TRELLIS_DPR16X4")
 
 BUDGETS = {"base": {"lut4": 60_000, "bram": 200}}
-"""Cells that a preset must stay below; an LFE5U-85F has 83,640 LUT4 and 208 DP16KD."""
+"""Cells that a preset must stay below; multipliers have no limit here."""
 
 _COLUMNS = {
     "LUT4": "lut4",
@@ -149,6 +149,8 @@ def markdown(reports: Sequence[NpuReport]) -> str:
         f"combinational path from an input to an output, every memory above {BIG_MEMORY} bits is a RAM of the device,",
         f"and the budget of `base`: below {BUDGETS['base']['lut4']:,} LUT4 and {BUDGETS['base']['bram']} DP16KD.",
         "Shallow queues and tables belong in distributed RAM: a block RAM would be mostly empty.",
+        "",
+        "The largest ECP5 (LFE5U-85F) has 83,640 LUT4, as many FF, 156 MULT18X18D and 208 DP16KD.",
     ]
     for report in reports:
         config = PRESETS[report.preset]
