@@ -148,6 +148,7 @@ class RtlDevice:
             raise DeviceError(f"write_latency must be at least 1 cycle, not {write_latency!r}")
         if not 0 <= stall_probability < 1:
             raise DeviceError(f"stall_probability must be at least 0 and below 1, not {stall_probability!r}")
+        ranges = check_errors(errors)
         self.config = config
         self.mem_size = mem_size
         self._lib = _load(_library(config, _trace_kind(waves)))
@@ -156,7 +157,7 @@ class RtlDevice:
         )
         if self._handle is None:
             raise DeviceError(f"no memory for {mem_size} bytes of DRAM")
-        for first, last, response, direction in check_errors(errors):
+        for first, last, response, direction in ranges:
             self._lib.tm_fault(self._handle, first, last, RESPONSES[response], direction == "write")
         if waves is not None:
             self._open_waves(Path(waves))
