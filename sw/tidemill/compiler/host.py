@@ -1,0 +1,25 @@
+"""What runs on the host: the functions that `ir.Host` operations name.
+
+A function takes the operation's attributes and its inputs, and returns one array an output, of the outputs' types and
+shapes. It must be a function of those alone: a compiled file stores its name and attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tidemill.compiler import host_tflite
+
+Array = NDArray[Any]
+Function = Callable[..., list[Array]]
+
+FUNCTIONS: dict[str, Function] = {**host_tflite.FUNCTIONS}
+"""f(attributes, *inputs) -> outputs, by name."""
+
+
+def call(function: str, attributes: Mapping[str, Any], *inputs: Array) -> list[Array]:
+    """Run one function. Raises KeyError for a name that is not in `FUNCTIONS`."""
+    return FUNCTIONS[function](attributes, *inputs)

@@ -1,0 +1,40 @@
+"""The borders of a graph: arrays as the user has them, and tensors as the graph holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tidemill.compiler.ir import Port
+
+Array = NDArray[Any]
+
+
+class InputError(ValueError):
+    """An array that does not fit its port. The message names the port, what it takes and what it was given."""
+
+
+def to_tensor(port: Port, array: ArrayLike) -> Array:
+    """The user's `array`, of the port's shape and dtype, as the graph's tensor. Raises InputError if it is not."""
+    values = np.asarray(array)
+    if values.shape != port.shape:
+        raise InputError(f"input {port.name!r} takes shape {list(port.shape)}, not {list(values.shape)}")
+    if values.dtype != np.dtype(port.dtype):
+        raise InputError(f"input {port.name!r} takes {port.dtype}, not {values.dtype}")
+    if port.offset:
+        values = values.astype(np.int32) - port.offset
+    values = values.astype(port.tensor.dtype)
+    if port.index is not None:
+        values = np.append(values.reshape(-1), values.dtype.type(port.fill))[port.index]
+    return values.reshape(port.tensor.shape)
+
+
+def from_tensor(port: Port, values: Array) -> Array:
+    """The tensor's `values` as the user's array of `port.shape` and `port.dtype`."""
+    if port.index is not None:
+        values = values.reshape(-1)[port.index]
+    if port.offset:
+        values = values.astype(np.int32) + port.offset
+    return values.astype(port.dtype).reshape(port.shape)
