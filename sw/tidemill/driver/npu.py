@@ -176,8 +176,11 @@ class Npu:
         timeout_cycles: int = DEFAULT_TIMEOUT,
         watchdog: int = BY_NAME["WATCHDOG"].reset,
         on_irq: Callable[[int], None] | None = None,
+        part: tuple[int, int] | None = None,
     ) -> Result:
         """Write `inputs`, run the program to its end and read `outputs`.
+
+        `part` runs only `count` instructions from instruction `first` on, given as (first, count); they end with `halt`.
 
         Buffers keep their content from run to run, so only what changed needs to be given. `outputs` None reads
         every buffer that is neither a constant nor in `inputs`. `watchdog` is in cycles, 0 switches it off. `on_irq`
@@ -194,17 +197,17 @@ class Npu:
             if decls[name].data is not None:
                 raise BufferMismatch(f"buffer {name!r} is a constant of the program, not an input")
             buffer.write(array)
-        self._start(loaded, watchdog, on_irq is not None)
+        self._start(loaded, watchdog, on_irq is not None, part or (0, len(loaded.program.words)))
         self._wait(loaded, timeout_cycles, on_irq)
         return Result({name: buffer.read() for name, buffer in results.items()}, self.counters())
 
-    def _start(self, loaded: LoadedProgram, watchdog: int, user: bool) -> None:
+    def _start(self, loaded: LoadedProgram, watchdog: int, user: bool, part: tuple[int, int]) -> None:
         first, last = loaded.window
         enabled = bit("IRQ_ENABLE", "done") | bit("IRQ_ENABLE", "error")
         enabled |= bit("IRQ_ENABLE", "user") if user else 0
         for name, value in (
-            ("PROG_ADDR", loaded.address),
-            ("PROG_LEN", len(loaded.program.words)),
+            ("PROG_ADDR", loaded.address + part[0] * INSTRUCTION_BYTES),
+            ("PROG_LEN", part[1]),
             ("READ_BASE", first),
             ("READ_LIMIT", last),
             ("WRITE_BASE", first),

@@ -1,0 +1,109 @@
+"""Where tensors lie in DRAM: buffers of their own for what the host touches, one shared arena for the rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tidemill.compiler.ir import Graph, Host, Tensor
+from tidemill.compiler.memory import blocks_of
+from tidemill.compiler.stream import aligned
+from tidemill.config import Config
+
+ARENA = "arena"
+
+
+def row_shape(tensor: Tensor, config: Config) -> tuple[int, int, int]:
+    """[blocks, pixels, dim] of a tensor in DRAM."""
+    return blocks_of(tensor.channels, config), tensor.pixels, config.dim
+
+
+def tensor_bytes(tensor: Tensor, config: Config) -> int:
+    """Bytes of a tensor in DRAM."""
+    return math.prod(row_shape(tensor, config)) * (4 if tensor.dtype == "int32" else 1)
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """A tensor of the arena: needed from operation `first` to operation `last`, both included; `nbytes` aligned."""
+
+    tensor: Tensor
+    first: int
+    last: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class DramPlan:
+    """Offsets in the arena by `id(tensor)`; its size; the largest sum of tensors alive at once (no plan is smaller);
+    and the tensors that have buffers of their own."""
+
+    offsets: dict[int, int]
+    arena_bytes: int
+    lower_bound: int
+    own: dict[int, Tensor]
+    lifetimes: tuple[Lifetime, ...]
+
+
+def on_npu(tensor: Tensor) -> bool:
+    """The NPU can hold it."""
+    return tensor.dtype in ("int8", "int32")
+
+
+def plan_dram(graph: Graph, config: Config, keep_all: bool) -> DramPlan:
+    """Offsets for every tensor that operations of the NPU exchange; `keep_all` gives each a buffer of its own."""
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    tensors: dict[int, Tensor] = {}
+    own: dict[int, Tensor] = {}
+    for number, op in enumerate(graph.ops):
+        for tensor in (*op.inputs, *op.outputs):
+            if tensor.data is not None:
+                continue
+            key = id(tensor)
+            tensors[key] = tensor
+            first.setdefault(key, number)
+            last[key] = number
+            if isinstance(op, Host) or keep_all:
+                own[key] = tensor
+    border = [port.tensor for port in (*graph.inputs, *graph.outputs)]
+    border += [tensor for state in graph.states for tensor in (state.read, state.write)]
+    for tensor in border:
+        if tensor.data is None:
+            own[id(tensor)] = tensor
+    own = {key: tensor for key, tensor in own.items() if on_npu(tensor)}
+    lifetimes = [
+        Lifetime(tensor, first[key], last[key], aligned(tensor_bytes(tensor, config)))
+        for key, tensor in tensors.items()
+        if key not in own and on_npu(tensor)
+    ]
+    offsets = first_fit(lifetimes)
+    size = max((offsets[id(life.tensor)] + life.nbytes for life in lifetimes), default=0)
+    return DramPlan(offsets, size, lower_bound(lifetimes), own, tuple(lifetimes))
+
+
+def lower_bound(lifetimes: list[Lifetime]) -> int:
+    """Bytes alive at once at the worst operation."""
+    ends = range(max((life.last for life in lifetimes), default=-1) + 1)
+    return max((sum(life.nbytes for life in lifetimes if life.first <= t <= life.last) for t in ends), default=0)
+
+
+def first_fit(lifetimes: list[Lifetime]) -> dict[int, int]:
+    """Largest first, each at the lowest offset where nothing alive at the same time lies (greedy by size:
+    Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020)."""
+    placed: list[tuple[int, Lifetime]] = []
+    offsets: dict[int, int] = {}
+    for life in sorted(lifetimes, key=lambda life: -life.nbytes):
+        others = sorted(
+            (start, start + other.nbytes)
+            for start, other in placed
+            if other.first <= life.last and life.first <= other.last
+        )
+        offset = 0
+        for start, end in others:
+            if offset + life.nbytes <= start:
+                break
+            offset = max(offset, end)
+        placed.append((offset, life))
+        offsets[id(life.tensor)] = offset
+    return offsets

@@ -1,0 +1,11 @@
+"""One kernel for each class of `ir`: a function `emit(context, op)` that appends the operation to the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tidemill.compiler.context import Context
+from tidemill.compiler.ir import Op
+
+KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {}

@@ -1,0 +1,153 @@
+"""Runs compiled models: borders, states, NPU segments and host operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tidemill.compiler.compiled import Border, CompiledModel, HostStep, NpuStep
+from tidemill.compiler.host import FUNCTIONS
+from tidemill.compiler.memory import pack, unpack
+from tidemill.driver.npu import LoadedProgram, Npu
+
+Array = NDArray[Any]
+
+TIMEOUT_FACTOR = 50
+TIMEOUT_BASE = 2_000_000
+"""A segment is stopped after TIMEOUT_FACTOR times its estimate plus TIMEOUT_BASE cycles: slow memories included."""
+
+
+class InputError(ValueError):
+    """An input that does not fit the model; the message names it, and what would."""
+
+
+@dataclass
+class Call:
+    """What one inference took: outputs by name, cycles on the NPU, counters per segment (in step order)."""
+
+    outputs: dict[str, Array]
+    cycles: int = 0
+    counters: list[tuple[NpuStep, dict[str, int]]] = field(default_factory=list)
+
+
+class Session:
+    """A compiled model on an open NPU; a context manager that gives the DRAM back.
+
+    Constants are written once; variables keep their values from call to call until `reset`.
+    """
+
+    def __init__(self, npu: Npu, model: CompiledModel) -> None:
+        self.npu, self.model = npu, model
+        self._loaded: LoadedProgram = npu.load(model.program)
+        self._host: dict[int, Array] = {}
+        self.reset()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the DRAM back."""
+        self._loaded.free()
+
+    def reset(self) -> None:
+        """Put every variable back to its initial value."""
+        for variable in self.model.variables:
+            self._write(variable.value, variable.initial)
+
+    def __call__(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> dict[str, Array]:
+        """Outputs by name; inputs by name, in order, or the one array. Raises InputError, DeviceError."""
+        return self.run(inputs).outputs
+
+    def run(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> Call:
+        """One inference with its cycles and counters. Raises InputError, DeviceError."""
+        for border, array in self._named(inputs):
+            self._write(border.value, enter(border, check_input(border, array)))
+        call = Call({})
+        for step in self.model.steps:
+            if isinstance(step, HostStep):
+                self._run_host(step)
+                continue
+            limit = TIMEOUT_BASE + TIMEOUT_FACTOR * step.estimate
+            result = self.npu.run(self._loaded, outputs=[], timeout_cycles=limit, part=(step.first, step.count))
+            call.cycles += result.cycles
+            call.counters.append((step, result.counters))
+        call.outputs = {border.name: leave(border, self._read(border.value)) for border in self.model.outputs}
+        return call
+
+    def exposed(self) -> dict[str, Array]:
+        """Intermediate tensors of the latest call, as the model's runtime shows them; of a model compiled with
+        `keep_all`."""
+        return {border.name: leave(border, self._read(border.value)) for border in self.model.exposed}
+
+    def _named(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> list[tuple[Border, Array]]:
+        borders = self.model.inputs
+        if isinstance(inputs, Mapping):
+            names = [border.name for border in borders]
+            for name in inputs:
+                if name not in names:
+                    raise InputError(f"the model has no input {name!r}; its inputs: {', '.join(names)}")
+            for name in names:
+                if name not in inputs:
+                    raise InputError(f"input {name!r} is missing")
+            return [(border, np.asarray(inputs[border.name])) for border in borders]
+        if isinstance(inputs, (list, tuple)) and len(inputs) == len(borders):
+            return [(border, np.asarray(array)) for border, array in zip(borders, inputs, strict=True)]
+        if len(borders) != 1:
+            raise InputError(f"the model has {len(borders)} inputs: {', '.join(border.name for border in borders)}")
+        return [(borders[0], np.asarray(inputs))]
+
+    def _run_host(self, step: HostStep) -> None:
+        arrays = [self._read(source) if isinstance(source, int) else source for source in step.inputs]
+        results = FUNCTIONS[step.function](step.attributes, *arrays)
+        for number, array in zip(step.outputs, results, strict=True):
+            self._write(number, array)
+
+    def _write(self, number: int, array: Array) -> None:
+        value = self.model.values[number]
+        array = np.asarray(array).reshape(value.shape)
+        if value.buffer is None:
+            self._host[number] = array
+        else:
+            self._loaded.buffer(value.buffer).write(pack(array, self.model.config))
+
+    def _read(self, number: int) -> Array:
+        value = self.model.values[number]
+        if value.buffer is None:
+            return self._host[number]
+        return unpack(self._loaded.buffer(value.buffer).read(), value.shape)
+
+
+def check_input(border: Border, array: Array) -> Array:
+    """The array, if shape and dtype are those of the border; raises InputError."""
+    if array.shape != border.shape or array.dtype != np.dtype(border.dtype):
+        raise InputError(
+            f"input {border.name!r} must be {border.dtype} {list(border.shape)}, not {array.dtype} {list(array.shape)}"
+        )
+    return array
+
+
+def enter(border: Border, array: Array) -> Array:
+    """The user's array as the graph's tensor."""
+    if border.offset:
+        array = (array.astype(np.int16) - border.offset).astype(np.int8)
+    if border.index is None:
+        return array
+    flat = array.reshape(-1)
+    return np.where(border.index < 0, np.asarray(border.fill, flat.dtype), flat[border.index])
+
+
+def leave(border: Border, tensor: Array) -> Array:
+    """The graph's tensor as the user's array."""
+    if border.index is not None:
+        tensor = tensor.reshape(-1)[border.index]
+    tensor = tensor.reshape(border.shape)
+    if border.offset:
+        tensor = tensor.astype(np.int16) + border.offset
+    return tensor.astype(border.dtype, copy=False)
