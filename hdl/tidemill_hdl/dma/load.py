@@ -184,7 +184,8 @@ class LoadEngine(wiring.Component):
 
     Timing without stalls: first command 7 cycles after `instr`; a row leaves 4 cycles after its last beat came; one
     beat a cycle within an instruction, an unaligned line takes one beat more than its bytes fill, 1 row's cycle is
-    lost between transfers at most; `done` 3 cycles after the last row was taken.
+    lost between transfers at most; `done` 3 cycles after the last row was taken. Transfers of one burst each keep
+    `max_outstanding` bursts in flight: as many transfers as `COMPLETIONS` wait for their rows.
     """
 
     def __init__(self, config: Config) -> None:
@@ -207,7 +208,7 @@ class LoadEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walk = walk = BurstWalk(self.config)
-        m.submodules.rows = rows = SkidBuffer(_RowJob)
+        m.submodules.rows = rows = Queue(_RowJob, COMPLETIONS)
         m.submodules.completions = completions = Queue(data.StructLayout({"run": 1, "signal": 16}), COMPLETIONS)
         m.submodules.assembler = assembler = RowAssembler(self.config)
         wiring.connect(m, wiring.flipped(self.window), walk.window)

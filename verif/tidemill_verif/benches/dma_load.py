@@ -48,6 +48,7 @@ class ReadBus:
         self.stalls, self.errors = stalls, errors
         self.flying: list[Burst] = []
         self.bursts: list[Burst] = []
+        self.peak = 0
         self.position = 0
         self.ready = self.offered = False
         self.beat_cycles: list[int] = []
@@ -66,7 +67,8 @@ class ReadBus:
             self.flying.append(burst)
             self.bursts.append(burst)
             self.command_cycles.append(cycle)
-            assert len(self.flying) <= self.config.max_outstanding, "too many bursts in flight"
+            self.peak = max(self.peak, len(self.flying))
+            assert self.peak <= self.config.max_outstanding, "too many bursts in flight"
 
     def drive(self, cycle: int) -> None:
         self.ready = self.rng.random() >= self.stalls.command
@@ -297,3 +299,17 @@ async def test_throughput(dut: SimHandleBase) -> None:
         "first command in cycle %d, first beat %d, first row %d, last row %d, last done %d, %d bubbles",
         bus.command_cycles[0], cycles[0], ports[0].cycles[0], ports[0].cycles[-1], completions.done[-1][0], bubbles,
     )  # fmt: skip
+
+
+@cocotb.test()
+async def test_short_transfers_hide_the_latency(dut: SimHandleBase) -> None:
+    """Transfers of one burst each keep `max_outstanding` of them in flight."""
+    config = preset(params()["preset"])
+    run = {"n0": 1, "n1": 1, "n2": 1, "signal": 0}
+    program: list[Instruction] = [("ld.run", {**run, "dst": k, "dram": 0x20000 + 64 * k}) for k in range(24)]
+    latency = 40
+    bus, _, _ = await check(dut, Random(params()["seed"]), program, Stalls(latency=latency))
+    assert bus.peak == config.max_outstanding
+    rounds = len(program) / config.max_outstanding
+    cycles = bus.command_cycles[-1] - bus.command_cycles[0]
+    assert cycles < rounds * (latency + 10), f"{cycles} cycles for {len(program)} bursts at latency {latency}"
