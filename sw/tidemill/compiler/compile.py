@@ -50,6 +50,8 @@ def compile_graph(
                 stream.end_segment()
             previous_host = True
             continue
+        if plan.is_view(op):
+            continue
         if previous_host or separate:
             if groups and not previous_host:
                 stream.end_segment()
@@ -142,7 +144,7 @@ class _Values:
 
     def locate(self, tensor: Tensor) -> BufferRef:
         """Where an NPU tensor lies."""
-        key = id(tensor)
+        key = id(self._plan.root(tensor))
         if key in self._refs:
             return self._refs[key]
         if key not in self._plan.offsets or self._arena is None:

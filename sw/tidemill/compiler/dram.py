@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tidemill.compiler.ir import Graph, Host, Tensor
+from tidemill.compiler.ir import Graph, Host, Move, Op, Tensor
 from tidemill.compiler.memory import blocks_of
 from tidemill.compiler.stream import aligned
 from tidemill.config import Config
@@ -36,13 +36,25 @@ class Lifetime:
 @dataclass(frozen=True)
 class DramPlan:
     """Offsets in the arena by `id(tensor)`; its size; the largest sum of tensors alive at once (no plan is smaller);
-    and the tensors that have buffers of their own."""
+    and the tensors that have buffers of their own. `views` names the tensor whose place a reshaped tensor shares; such
+    a reshape costs nothing."""
 
     offsets: dict[int, int]
     arena_bytes: int
     lower_bound: int
     own: dict[int, Tensor]
     lifetimes: tuple[Lifetime, ...]
+    views: dict[int, Tensor]
+
+    def is_view(self, op: Op) -> bool:
+        """The operation only gives a tensor another shape; nothing is to be done."""
+        return isinstance(op, Move) and self.root(op.y) is self.root(op.x)
+
+    def root(self, tensor: Tensor) -> Tensor:
+        """The tensor whose place this one has."""
+        while id(tensor) in self.views:
+            tensor = self.views[id(tensor)]
+        return tensor
 
 
 def on_npu(tensor: Tensor) -> bool:
@@ -52,34 +64,56 @@ def on_npu(tensor: Tensor) -> bool:
 
 def plan_dram(graph: Graph, config: Config, keep_all: bool) -> DramPlan:
     """Offsets for every tensor that operations of the NPU exchange; `keep_all` gives each a buffer of its own."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
     tensors: dict[int, Tensor] = {}
     own: dict[int, Tensor] = {}
-    for number, op in enumerate(graph.ops):
+    for op in graph.ops:
         for tensor in (*op.inputs, *op.outputs):
-            if tensor.data is not None:
-                continue
-            key = id(tensor)
-            tensors[key] = tensor
-            first.setdefault(key, number)
-            last[key] = number
-            if isinstance(op, Host) or keep_all:
-                own[key] = tensor
+            if tensor.data is None and on_npu(tensor):
+                tensors[id(tensor)] = tensor
+                if isinstance(op, Host) or keep_all:
+                    own[id(tensor)] = tensor
     border = [port.tensor for port in (*graph.inputs, *graph.outputs)]
     border += [tensor for state in graph.states for tensor in (state.read, state.write)]
-    for tensor in border:
-        if tensor.data is None:
-            own[id(tensor)] = tensor
-    own = {key: tensor for key, tensor in own.items() if on_npu(tensor)}
+    own |= {id(tensor): tensor for tensor in border if tensor.data is None and on_npu(tensor)}
+    plan = DramPlan({}, 0, 0, own, (), _views(graph, own))
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, op in enumerate(graph.ops):
+        for tensor in (*op.inputs, *op.outputs):
+            key = id(plan.root(tensor))
+            first.setdefault(key, number)
+            last[key] = number
     lifetimes = [
         Lifetime(tensor, first[key], last[key], aligned(tensor_bytes(tensor, config)))
         for key, tensor in tensors.items()
-        if key not in own and on_npu(tensor)
+        if key not in own and key not in plan.views
     ]
     offsets = first_fit(lifetimes)
     size = max((offsets[id(life.tensor)] + life.nbytes for life in lifetimes), default=0)
-    return DramPlan(offsets, size, lower_bound(lifetimes), own, tuple(lifetimes))
+    return replace(
+        plan, offsets=offsets, arena_bytes=size, lower_bound=lower_bound(lifetimes), lifetimes=tuple(lifetimes)
+    )
+
+
+def _views(graph: Graph, own: dict[int, Tensor]) -> dict[int, Tensor]:
+    """Reshapes that keep channels and pixels: each such tensor and the one whose place it takes."""
+    views: dict[int, Tensor] = {}
+
+    def root(tensor: Tensor) -> Tensor:
+        while id(tensor) in views:
+            tensor = views[id(tensor)]
+        return tensor
+
+    for op in graph.ops:
+        if not isinstance(op, Move) or op.x.data is not None or op.x.channels != op.y.channels or not op.is_reshape:
+            continue
+        source, result = root(op.x), op.y
+        if id(source) in own and id(result) in own:
+            continue
+        if id(result) in own:
+            source, result = result, source
+        views[id(result)] = source
+    return views
 
 
 def lower_bound(lifetimes: list[Lifetime]) -> int:
