@@ -95,7 +95,7 @@ def fold(combine: Combine, values: ArrayLike, axis: int | tuple[int, ...]) -> Ro
 
 def post_lut(values: ArrayLike, table: ArrayLike) -> Rows:
     """`table[value & 255]` for each lane; `table` is int32 [256]."""
-    return np.take(np.asarray(table).astype(np.int32), np.asarray(values) & 255)
+    return np.take(np.asarray(table).astype(np.int32), _rows(values) & 255)
 
 
 def lane_sum(values: ArrayLike) -> Rows:

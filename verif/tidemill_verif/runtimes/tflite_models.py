@@ -32,9 +32,12 @@ class Tensor:
 
 
 def run(
-    operator: str, options: object, inputs: Sequence[Tensor], output: Tensor, *values: NDArray[np.int8]
+    operator: str, options: object | None, inputs: Sequence[Tensor], output: Tensor, *values: NDArray[np.int8]
 ) -> NDArray[np.int8]:
-    """Run one builtin operator: `values` feed the inputs without data, in their order; the result is the output."""
+    """Run one builtin operator: `values` feed the inputs without data, in their order; the result is the output.
+
+    `options` is None for an operator without any.
+    """
     model = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]
@@ -63,8 +66,9 @@ def run(
     node.opcodeIndex = 0
     node.inputs = list(range(len(inputs)))
     node.outputs = [len(inputs)]
-    node.builtinOptions = options
-    node.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+    if options is not None:
+        node.builtinOptions = options
+        node.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
     graph.operators = [node]
     graph.inputs, graph.outputs = fed, [len(inputs)]
     model.subgraphs = [graph]
