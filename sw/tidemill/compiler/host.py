@@ -11,12 +11,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tidemill.compiler import host_tflite
+from tidemill.compiler import host_onnx, host_tflite
 
 Array = NDArray[Any]
 Function = Callable[..., list[Array]]
 
-FUNCTIONS: dict[str, Function] = {**host_tflite.FUNCTIONS}
+FUNCTIONS: dict[str, Function] = {**host_tflite.FUNCTIONS, **host_onnx.FUNCTIONS}
 """f(attributes, *inputs) -> outputs, by name."""
 
 
