@@ -31,7 +31,10 @@ from tidemill.program import Program, Relocation, SourceLine
 EXACT_LINES = 128
 """DRAM transfers of more lines are taken as one range from their first to their last byte."""
 THROTTLE = 24
-"""Signals of one pair that may be under way: well below what a semaphore counts."""
+"""After so many signals of one pair the producer waits for the consumer, where it does not so far."""
+MOST_SIGNALS = 40
+"""Signals of one pair under way from which on a consumer waits for everything emitted so far instead of taking signals
+one by one; a semaphore counts to 63."""
 DISPATCH_AHEAD = 4
 """Cycles by which an instruction is dispatched before it can start."""
 
@@ -175,6 +178,11 @@ class Dependencies:
     def _wait(self, node: Node, producer: Unit, number: int) -> None:
         engine = node.instruction.engine
         known = self._known[engine]
+        pair = self._pairs[producer, engine]
+        if len(pair) >= MOST_SIGNALS:
+            old = pair[-MOST_SIGNALS]
+            if self._knowledge[producer][number][old.unit] < old.number:
+                number = self._counts[producer]
         source = self.by_unit[producer][number - 1]
         node.waits.append((producer, number))
         source.signals.add(engine)
@@ -182,7 +190,6 @@ class Dependencies:
         for unit, value in enumerate(self._knowledge[producer][number]):
             known[unit] = max(known[unit], value)
         known[producer] = max(known[producer], number)
-        pair = self._pairs[producer, engine]
         pair.append(node)
         if len(pair) >= THROTTLE and len(pair) % (THROTTLE // 2) == 0:
             # The producer must not run further ahead than this many signals.
