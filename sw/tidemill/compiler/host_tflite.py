@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.golden import elementwise
+from tidemill.golden.affine import Affine, round_away
+
 Array = NDArray[Any]
 Attributes = Mapping[str, Any]
 
 
 def quantize(attributes: Attributes, x: Array) -> list[Array]:
-    """float32 to int8: round(x / scale) + zero_point, ties away from zero, saturated (AffineQuantize)."""
-    scaled = x.astype(np.float32) / np.float32(attributes["scale"])
-    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
-    # the largest float32 below 0.5 plus 0.5 is 1 in float32
-    rounded = np.where(np.abs(scaled) < 0.5, 0, rounded)
-    return [np.clip(np.nan_to_num(rounded) + attributes["zero_point"], -128, 127).astype(np.int8)]
+    """float32 to int8: round(x / scale) + zero_point in float32, halves away from zero, saturated (AffineQuantize)."""
+    rounded = np.nan_to_num(round_away(x.astype(np.float32) / np.float32(attributes["scale"])))
+    return [np.clip(rounded + attributes["zero_point"], -128, 127).astype(np.int8)]
 
 
 def dequantize(attributes: Attributes, x: Array) -> list[Array]:
@@ -33,15 +33,22 @@ def argmax(attributes: Attributes, x: Array) -> list[Array]:
     return [np.asarray(find(x, axis=attributes["axis"])).astype(attributes["dtype"])]
 
 
-def reduce_max(attributes: Attributes, x: Array) -> list[Array]:
-    """Largest (`maximum`) or smallest element over `axes`."""
-    reduce = np.max if attributes["maximum"] else np.min
-    return [np.asarray(reduce(x, axis=tuple(attributes["axes"]), keepdims=True))]
+def reduce_min(attributes: Attributes, x: Array) -> list[Array]:
+    """Smallest element over `axes`, as `shape`."""
+    return [np.min(x, axis=tuple(attributes["axes"])).reshape(attributes["shape"])]
+
+
+def squared_difference(attributes: Attributes, a: Array, b: Array) -> list[Array]:
+    """(a - b) ** 2; `a`, `b` and `y` are pairs of scale and zero point."""
+    quantizations = (Affine(float(attributes[name][0]), int(attributes[name][1])) for name in "aby")
+    return [elementwise.tflite_squared_difference(a, b, *quantizations)]
 
 
 FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "tflite.quantize": quantize,
     "tflite.dequantize": dequantize,
     "tflite.argmax": argmax,
-    "tflite.reduce_max": reduce_max,
+    "tflite.reduce_min": reduce_min,
+    "tflite.squared_difference": squared_difference,
 }
+"""f(attributes, *inputs) -> outputs, by name."""

@@ -287,6 +287,8 @@ class Port:
     offset: int = 0
     index: NDArray[np.int64] | None = None
     fill: int = 0
+    tensor_index: int | None = None
+    """Number of the tensor in the model file, where it has one."""
 
 
 @dataclass(frozen=True)
