@@ -54,6 +54,15 @@ class Ring:
         """Give a region back."""
         self._live.remove(region)
 
+    @property
+    def position(self) -> int:
+        """Where the next region starts, if it fits there."""
+        return self._next
+
+    def seek(self, row: int) -> None:
+        """Let the next region start at `row`, if it fits there."""
+        self._next = row
+
     def reset(self) -> None:
         """Forget all regions."""
         self._live.clear()

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tidemill.compiler.context import Context
-from tidemill.compiler.ir import Op
+from tidemill.compiler.ir import Conv2D, Op
+from tidemill.compiler.kernels.conv import emit_conv
 
-KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {}
+KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {
+    Conv2D: emit_conv,
+}

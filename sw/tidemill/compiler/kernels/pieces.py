@@ -1,0 +1,48 @@
+"""Constants that a kernel needs one after another, loaded in pieces just before their first use."""
+
+from __future__ import annotations
+
+from tidemill.compiler.context import Context
+from tidemill.compiler.kernels.transfer import load
+from tidemill.compiler.memory import Region, Ring
+from tidemill.operands import BufferRef, LocalAddress
+
+LOAD_ROWS = 128
+"""Rows of one piece: long enough for the bus, short enough that the first use need not wait long."""
+
+
+class Pieces:
+    """`units` of `unit_rows` rows each, contiguous in DRAM at `ref`, in local memory `ring` of `space`.
+
+    With `keep` a piece stays until `close`; else only the piece used last is held, so the next one lands beside it.
+    """
+
+    def __init__(
+        self, context: Context, ring: Ring, space: str, ref: BufferRef, unit_rows: int, units: int, keep: bool
+    ) -> None:
+        self._stream, self._ring, self._space, self._ref = context.stream, ring, space, ref
+        self._unit_rows, self._units, self._keep = unit_rows, units, keep
+        config = context.config
+        self._row_bytes = config.acc_row_bytes if space == "acc" else config.spad_row_bytes
+        self._size = max(1, min(LOAD_ROWS, ring.rows // 2) // unit_rows)
+        self._regions: dict[int, Region] = {}
+
+    def at(self, unit: int) -> LocalAddress:
+        """First row of a unit; loads its piece where it is not there. Valid until the next call, with `keep` until
+        `close`. Raises OutOfRows."""
+        piece, index = divmod(unit, self._size)
+        if piece not in self._regions:
+            if not self._keep:
+                self.close()
+            first = piece * self._size
+            rows = min(self._size, self._units - first) * self._unit_rows
+            region = self._regions[piece] = self._ring.take(rows)
+            source = self._ref + first * self._unit_rows * self._row_bytes
+            load(self._stream, LocalAddress(self._space, region.start), source, rows)
+        return LocalAddress(self._space, self._regions[piece].start + index * self._unit_rows)
+
+    def close(self) -> None:
+        """Give all rows back."""
+        for region in self._regions.values():
+            self._ring.release(region)
+        self._regions.clear()
