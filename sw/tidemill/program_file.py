@@ -1,4 +1,4 @@
-"""The .tmb file: a program on disk.
+"""The .tmb file: a program on disk (a compiled model has the same frame, see `compiler.model_file`).
 
 bytes 0:8    magic "TIDEMILL"
 bytes 8:10   format version, little-endian
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
@@ -26,29 +27,29 @@ FORMAT_VERSION = 1
 _HEADER_BYTES = len(MAGIC) + 2 + 8 + 32
 
 
+MODEL_KIND = "model"
+"""Entry `kind` of the payload of a compiled model; programs have no such entry."""
+
+Decoded = TypeVar("Decoded")
+
+
+class KindError(ValueError):
+    """The file is whole, but holds something else."""
+
+
 class ProgramFileError(ValueError):
     """A file that is not a program this version can read; the message names the file and why."""
 
 
-def to_bytes(program: Program) -> bytes:
-    """The content of the .tmb file of `program`."""
-    payload: bytes = msgpack.packb(
-        {
-            "isa": ISA_VERSION,
-            "config": dataclasses.asdict(program.config),
-            "words": b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in program.words),
-            "buffers": [[b.name, b.dtype, list(b.shape), b.data] for b in program.buffers.values()],
-            "relocations": [[r.index, r.field, r.buffer] for r in program.relocations],
-            "semaphores": list(program.semaphores),
-            "source": [[s.file, s.line, s.text] for s in program.source],
-        }
-    )
-    header = MAGIC + FORMAT_VERSION.to_bytes(2, "little") + len(payload).to_bytes(8, "little")
-    return header + hashlib.sha256(payload).digest() + payload
+def frame(payload: dict[str, Any]) -> bytes:
+    """Header and packed `payload`: the content of a .tmb file."""
+    packed: bytes = msgpack.packb(payload)
+    header = MAGIC + FORMAT_VERSION.to_bytes(2, "little") + len(packed).to_bytes(8, "little")
+    return header + hashlib.sha256(packed).digest() + packed
 
 
-def from_bytes(content: bytes, name: str = "program") -> Program:
-    """The program in `content`; raises ProgramFileError, which calls it `name`."""
+def unframe(content: bytes, name: str, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
+    """`decode` of the payload in `content`; raises ProgramFileError, which calls it `name`, also where `decode` fails."""
 
     def fail(why: str) -> ProgramFileError:
         return ProgramFileError(f"{name}: {why}")
@@ -67,11 +68,21 @@ def from_bytes(content: bytes, name: str = "program") -> Program:
     if hashlib.sha256(payload).digest() != content[18:_HEADER_BYTES]:
         raise fail("corrupted: the checksum does not match")
     try:
-        return _program(msgpack.unpackb(payload))
-    except ConfigError as error:
+        return decode(msgpack.unpackb(payload))
+    except (ConfigError, KindError) as error:
         raise fail(str(error)) from None
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, msgpack.UnpackException) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, msgpack.UnpackException) as error:
         raise fail(f"malformed payload: {error}") from None
+
+
+def to_bytes(program: Program) -> bytes:
+    """The content of the .tmb file of `program`."""
+    return frame(encode_program(program))
+
+
+def from_bytes(content: bytes, name: str = "program") -> Program:
+    """The program in `content`; raises ProgramFileError, which calls it `name`."""
+    return unframe(content, name, decode_program)
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -84,7 +95,24 @@ def load(path: str | Path) -> Program:
     return from_bytes(Path(path).read_bytes(), str(path))
 
 
-def _program(payload: dict[str, Any]) -> Program:
+def encode_program(program: Program) -> dict[str, Any]:
+    """A program as numbers, strings, bytes, lists and maps."""
+    return {
+        "isa": ISA_VERSION,
+        "config": dataclasses.asdict(program.config),
+        "words": b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in program.words),
+        "buffers": [[b.name, b.dtype, list(b.shape), b.data] for b in program.buffers.values()],
+        "relocations": [[r.index, r.field, r.buffer] for r in program.relocations],
+        "semaphores": list(program.semaphores),
+        "source": [[s.file, s.line, s.text] for s in program.source],
+    }
+
+
+def decode_program(payload: dict[str, Any]) -> Program:
+    """The inverse of `encode_program`. Raises KindError, ConfigError, or what a malformed payload leads to (LookupError,
+    TypeError, ValueError, AttributeError)."""
+    if payload.get("kind") == MODEL_KIND:
+        raise KindError("a compiled model, not a program; run it with: tidemill infer")
     if payload["isa"] != ISA_VERSION:
         raise ValueError(f"ISA version {payload['isa']}, this release has version {ISA_VERSION}")
     raw = payload["words"]
