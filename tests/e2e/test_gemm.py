@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tidemill as tm
+from tidemill.builder import ProgramBuilder
+from tidemill.config import preset
 from tidemill.golden.requant import requantize
 from tidemill.ops.gemm import run_gemm
 
@@ -108,3 +110,26 @@ def test_simulator_foretells_the_cycles_of_a_product(name: str) -> None:
     assert abs(cycles["iss"] / cycles["rtl"] - 1) < 0.05, cycles
     if name == "base":
         assert run.utilization >= 0.85
+
+
+@pytest.mark.parametrize("requant", [None, tm.Requant.from_scale(0.001)], ids=["int32", "int8"])
+@pytest.mark.parametrize("name", ["small", "base"])
+def test_simulator_foretells_the_cycles_of_a_small_product(name: str, requant: tm.Requant | None) -> None:
+    rng = np.random.default_rng(1)
+    for m, k, n in ((1, 1, 1), (9, 30, 21), (16, 16, 16), (32, 32, 32), (1, 64, 64)):
+        a, b = (rng.integers(-128, 128, shape, dtype=np.int8) for shape in ((m, k), (k, n)))
+        cycles = {}
+        for device in ("iss", "rtl"):
+            with tm.open(device, preset=name) as dev:
+                cycles[device] = run_gemm(dev, a, b, requant=requant).cycles
+        assert abs(cycles["iss"] / cycles["rtl"] - 1) < 0.08, (m, k, n, cycles)
+
+
+def test_simulator_foretells_an_empty_program() -> None:
+    cycles = {}
+    for device in ("iss", "rtl"):
+        b = ProgramBuilder(preset("small"))
+        b.halt()
+        with tm.open(device, preset="small") as dev:
+            cycles[device] = dev.run(dev.load(b.build())).cycles
+    assert cycles["iss"] == cycles["rtl"]

@@ -16,7 +16,7 @@ import numpy as np
 from tidemill.config import Config
 from tidemill.csr import COUNTERS, Cause, Unit
 from tidemill.driver.device import ErrorRange
-from tidemill.isa import ENGINES, INSTRUCTION_BYTES
+from tidemill.isa import ENGINES, INSTRUCTION_BYTES, Post
 from tidemill.iss.bus import Bus
 from tidemill.iss.engines import DmaEngine, MatrixEngine, VectorEngine, Window
 from tidemill.iss.frontend import Frontend, Instruction
@@ -122,6 +122,7 @@ class Machine:
         self.load.window, self.store.window, self.watchdog = read, write, watchdog
         image = self.dram[address : address + length * INSTRUCTION_BYTES].tobytes()
         self.frontend.start(image, length, address, self._fetch_errors(address, len(image)))
+        self._fetch_time = FetchTimeline(self.config, self.timing, self._load_time, length)
         self.now = 0
         self.busy = True
         self._front = self.timing.start
@@ -319,6 +320,7 @@ class Machine:
             queue.blocked_since = None
         if wait:
             self._take(wait)
+            now += self.timing.wait
         queue.items.popleft()
         if self._full == which:
             self._full = None
@@ -383,11 +385,13 @@ class Machine:
     def _start_vector(self, now: int, item: Pending) -> int:
         mnemonic, values = item.instruction.mnemonic, item.values
         if mnemonic == "vx.param":
-            return self._vector_time.begin(now, self.vector.param(values))
+            self.vector.param(values)
+            return self._vector_time.begin_fixed(now, self.timing.vector_param)
         if mnemonic == "vx.lut":
-            return self._vector_time.begin(now, self.vector.lut(values))
+            self.vector.lut(values)
+            return self._vector_time.begin_fixed(now, self.timing.vector_lut)
         if "post" in values:
             rows, window = self.vector.operate(mnemonic, values)
-            return self._vector_time.begin(now, rows, window, bool(values["post"]))
+            return self._vector_time.begin(now, rows, window, Post(values["post"]))
         self.vector.configure(mnemonic, values)
         return self._vector_time.begin_config(now)

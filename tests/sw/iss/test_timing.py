@@ -36,7 +36,8 @@ def test_short_lines_are_bound_by_latency_over_outstanding_bursts() -> None:
     lines, latency = 200, 100
     timeline = DmaTimeline(CONFIG, TIMING.with_memory(latency, 1.0), store=False)
     complete, waited = timeline.begin(0, transfer(lines, 8))
-    assert complete == pytest.approx(lines * (latency + 2) / CONFIG.max_outstanding, rel=0.05)
+    around = TIMING.load_burst + TIMING.load_command + latency + 1 + TIMING.load_slot
+    assert complete == pytest.approx(lines * around / CONFIG.max_outstanding, rel=0.03)
     assert waited > 0
 
 
