@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.compiler.compiled import Border
 from tidemill.compiler.ir import Port
 
 Array = NDArray[Any]
@@ -18,6 +19,11 @@ class InputError(ValueError):
 
 def to_tensor(port: Port, array: ArrayLike) -> Array:
     """The user's `array`, of the port's shape and dtype, as the graph's tensor. Raises InputError if it is not."""
+    return encode(port, array, port.tensor.shape, port.tensor.dtype)
+
+
+def encode(port: Port | Border, array: ArrayLike, shape: tuple[int, ...], dtype: str) -> Array:
+    """The user's `array` as a tensor of `shape` and `dtype`. Raises InputError unless it fits the port."""
     values = np.asarray(array)
     if values.shape != port.shape:
         raise InputError(f"input {port.name!r} takes shape {list(port.shape)}, not {list(values.shape)}")
@@ -25,13 +31,13 @@ def to_tensor(port: Port, array: ArrayLike) -> Array:
         raise InputError(f"input {port.name!r} takes {port.dtype}, not {values.dtype}")
     if port.offset:
         values = values.astype(np.int32) - port.offset
-    values = values.astype(port.tensor.dtype)
+    values = values.astype(dtype)
     if port.index is not None:
         values = np.append(values.reshape(-1), values.dtype.type(port.fill))[port.index]
-    return values.reshape(port.tensor.shape)
+    return values.reshape(shape)
 
 
-def from_tensor(port: Port, values: Array) -> Array:
+def from_tensor(port: Port | Border, values: Array) -> Array:
     """The tensor's `values` as the user's array of `port.shape` and `port.dtype`."""
     if port.index is not None:
         values = values.reshape(-1)[port.index]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from tidemill.compiler.compiled import Border, CompiledModel, HostStep, NpuStep
 from tidemill.compiler.host import FUNCTIONS
 from tidemill.compiler.memory import pack, unpack
+from tidemill.compiler.ports import InputError, encode, from_tensor
 from tidemill.driver.npu import LoadedProgram, Npu
 
 Array = NDArray[Any]
@@ -19,10 +20,6 @@ Array = NDArray[Any]
 TIMEOUT_FACTOR = 50
 TIMEOUT_BASE = 2_000_000
 """A segment is stopped after TIMEOUT_FACTOR times its estimate plus TIMEOUT_BASE cycles: slow memories included."""
-
-
-class InputError(ValueError):
-    """An input that does not fit the model; the message names it, and what would."""
 
 
 @dataclass
@@ -68,7 +65,8 @@ class Session:
     def run(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> Call:
         """One inference with its cycles and counters. Raises InputError, DeviceError."""
         for border, array in self._named(inputs):
-            self._write(border.value, enter(border, check_input(border, array)))
+            value = self.model.values[border.value]
+            self._write(border.value, encode(border, array, value.shape, value.dtype))
         call = Call({})
         for step in self.model.steps:
             if isinstance(step, HostStep):
@@ -78,13 +76,13 @@ class Session:
             result = self.npu.run(self._loaded, outputs=[], timeout_cycles=limit, part=(step.first, step.count))
             call.cycles += result.cycles
             call.counters.append((step, result.counters))
-        call.outputs = {border.name: leave(border, self._read(border.value)) for border in self.model.outputs}
+        call.outputs = {border.name: from_tensor(border, self._read(border.value)) for border in self.model.outputs}
         return call
 
     def exposed(self) -> dict[str, Array]:
         """Intermediate tensors of the latest call, as the model's runtime shows them; of a model compiled with
         `keep_all`."""
-        return {border.name: leave(border, self._read(border.value)) for border in self.model.exposed}
+        return {border.name: from_tensor(border, self._read(border.value)) for border in self.model.exposed}
 
     def _named(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> list[tuple[Border, Array]]:
         borders = self.model.inputs
@@ -122,32 +120,3 @@ class Session:
         if value.buffer is None:
             return self._host[number]
         return unpack(self._loaded.buffer(value.buffer).read(), value.shape)
-
-
-def check_input(border: Border, array: Array) -> Array:
-    """The array, if shape and dtype are those of the border; raises InputError."""
-    if array.shape != border.shape or array.dtype != np.dtype(border.dtype):
-        raise InputError(
-            f"input {border.name!r} must be {border.dtype} {list(border.shape)}, not {array.dtype} {list(array.shape)}"
-        )
-    return array
-
-
-def enter(border: Border, array: Array) -> Array:
-    """The user's array as the graph's tensor."""
-    if border.offset:
-        array = (array.astype(np.int16) - border.offset).astype(np.int8)
-    if border.index is None:
-        return array
-    flat = array.reshape(-1)
-    return np.where(border.index < 0, np.asarray(border.fill, flat.dtype), flat[border.index])
-
-
-def leave(border: Border, tensor: Array) -> Array:
-    """The graph's tensor as the user's array."""
-    if border.index is not None:
-        tensor = tensor.reshape(-1)[border.index]
-    tensor = tensor.reshape(border.shape)
-    if border.offset:
-        tensor = tensor.astype(np.int16) + border.offset
-    return tensor.astype(border.dtype, copy=False)
