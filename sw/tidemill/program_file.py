@@ -49,7 +49,7 @@ def frame(payload: dict[str, Any]) -> bytes:
 
 
 def unframe(content: bytes, name: str, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
-    """`decode` of the payload in `content`; raises ProgramFileError, which calls it `name`, also where `decode` fails."""
+    """`decode` of the payload in `content`; raises ProgramFileError, which calls it `name`, where it is wrong."""
 
     def fail(why: str) -> ProgramFileError:
         return ProgramFileError(f"{name}: {why}")
@@ -109,8 +109,7 @@ def encode_program(program: Program) -> dict[str, Any]:
 
 
 def decode_program(payload: dict[str, Any]) -> Program:
-    """The inverse of `encode_program`. Raises KindError, ConfigError, or what a malformed payload leads to (LookupError,
-    TypeError, ValueError, AttributeError)."""
+    """The inverse of `encode_program`. Raises KindError, ConfigError, or what a malformed payload leads to."""
     if payload.get("kind") == MODEL_KIND:
         raise KindError("a compiled model, not a program; run it with: tidemill infer")
     if payload["isa"] != ISA_VERSION:

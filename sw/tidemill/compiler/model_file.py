@@ -172,10 +172,11 @@ _STEPS: dict[str, type[NpuStep] | type[HostStep]] = {"NpuStep": NpuStep, "HostSt
 
 
 def _step(kind: str, *values: Any) -> NpuStep | HostStep:
-    return _record(_STEPS[kind], list(values))
+    step: NpuStep | HostStep = _record(_STEPS[kind], list(values))
+    return step
 
 
-def _record(record: Callable[..., Record], values: Sequence[Any]) -> Record:
+def _record(record: type[Record], values: Sequence[Any]) -> Record:
     """A dataclass from its values; lists of numbers become tuples. Raises ValueError for a value of a wrong type."""
     fields = dataclasses.fields(record)  # type: ignore[arg-type]
     if len(values) != len(fields):
@@ -226,7 +227,7 @@ def _check(model: CompiledModel) -> None:
             if index is None and inner != outer:
                 raise ValueError(f"border {border.name!r} has {outer} elements, its tensor {inner}")
             if index is not None and (
-                index.size != size or index.size and not -1 <= index.min() <= index.max() < limit
+                index.size != size or (index.size and not -1 <= index.min() <= index.max() < limit)
             ):
                 raise ValueError(f"border {border.name!r} has an index that does not fit")
     for variable in model.variables:
@@ -234,7 +235,7 @@ def _check(model: CompiledModel) -> None:
             raise ValueError(f"variable {variable.name!r} has {variable.initial.size} elements")
     for step in model.steps:
         if isinstance(step, NpuStep):
-            if not (0 <= step.first and 0 < step.count and step.first + step.count <= words):
+            if not (step.first >= 0 and step.count > 0 and step.first + step.count <= words):
                 raise ValueError(f"instructions {step.first} to {step.first + step.count} of {words}")
             numbers = step.ops
         else:
