@@ -17,6 +17,7 @@ PASSES = (
     fold_padding,
     fold_permutations,
     compose_tables,
+    remove_dead,
     fuse_tables,
     remove_dead,
     fold_into_outputs,
