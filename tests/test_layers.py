@@ -24,6 +24,9 @@ ALLOWED = {
     "tidemill.program": ["tidemill.config", "tidemill.isa", "numpy"],
     "tidemill.golden": ["tidemill.golden", *GROUND, "numpy"],
     "tidemill.checker": ["tidemill.checker", "tidemill.operands", "tidemill.program", *GROUND, "numpy"],
+    "tidemill.compiler.frontends": [
+        "tidemill.compiler", "tidemill.golden", *GROUND, "numpy", "tflite", "onnx", "google"
+    ],
     "tidemill.demo": ["tidemill", "numpy", "sklearn", "matplotlib", "torch"],
     "tidemill": ["tidemill", "numpy", "click", "rich", "msgpack"],
     "tidemill_hdl": ["tidemill_hdl", *GROUND, "amaranth"],

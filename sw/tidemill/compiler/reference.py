@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from tidemill.compiler import host, ir, ports
-from tidemill.golden import requant, vector
+from tidemill.golden import requant, softmax, vector
 
 Array = NDArray[Any]
 
@@ -183,9 +183,7 @@ def pool_counts(op: ir.SumPool2D) -> NDArray[np.int64]:
 
 
 def _softmax(op: ir.Softmax, x: Array) -> list[Array]:
-    from tidemill.golden import softmax
-
-    return [softmax.softmax(x, op.input_scale, op.beta)]
+    return [softmax.tflite_softmax(x, op.input_scale, op.beta)]
 
 
 def _move(op: ir.Move, *inputs: Array) -> list[Array]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.compiler import host, ir
 from tidemill.compiler.reference import pool_counts
+from tidemill.golden import softmax
 from tidemill.isa import RequantMode
 
 MAX_PADDED = 1 << 26
@@ -222,6 +223,11 @@ def _softmax(op: ir.Softmax) -> None:
     _check(op.x.shape == op.y.shape and op.x.shape, f"{op.y!r} has another shape than {op.x!r}")
     for name, value in (("input scale", op.input_scale), ("beta", op.beta)):
         _check(math.isfinite(value) and value > 0, f"{name} is {value}")
+    _check(op.x.channels <= softmax.LENGTH_MAX, f"has rows of {op.x.channels}; at most {softmax.LENGTH_MAX}")
+    try:
+        softmax.exponentials(op.input_scale, op.beta)
+    except ValueError as error:
+        raise ir.ModelError(str(error)) from None
 
 
 def _move(op: ir.Move) -> None:

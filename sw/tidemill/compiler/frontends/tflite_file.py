@@ -222,7 +222,7 @@ class _Reader:
                 f"{math.prod(shape) * dtype.itemsize}"
             )
         if dtype == np.bool_:
-            return data.reshape(shape) != 0
+            return np.asarray(data.reshape(shape) != 0)
         return np.frombuffer(data.tobytes(), dtype).astype(dtype.newbyteorder("=")).reshape(shape)
 
     def node(self, node: Any, index: int, operators: list[str], tensors: list[FileTensor]) -> Node:

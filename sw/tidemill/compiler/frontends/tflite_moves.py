@@ -260,7 +260,7 @@ def tile(b: GraphBuilder, node: Node) -> None:
 def reverse(b: GraphBuilder, node: Node) -> None:
     """REVERSE_V2 along constant axes."""
     x, axes = b.value(node, 0, TYPES), b.integers(node, 1)
-    rearrange(b, node, x, np.flip(indices(x), [b.axis(node, axis, len(x.shape)) for axis in set(axes)]))
+    rearrange(b, node, x, np.flip(indices(x), tuple({b.axis(node, axis, len(x.shape)) for axis in axes})))
 
 
 def _block(b: GraphBuilder, node: Node, kind: str) -> tuple[ir.Tensor, int]:
