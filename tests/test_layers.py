@@ -28,7 +28,7 @@ ALLOWED = {
         "tidemill.compiler", "tidemill.golden", *GROUND, "numpy", "tflite", "onnx", "google"
     ],
     "tidemill.demo": ["tidemill", "numpy", "sklearn", "matplotlib", "torch"],
-    "tidemill": ["tidemill", "numpy", "click", "rich", "msgpack"],
+    "tidemill": ["tidemill", "numpy", "click", "rich", "msgpack", "ortools"],
     "tidemill_hdl": ["tidemill_hdl", *GROUND, "amaranth"],
     "tidemill_verif.benches": ["tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "cocotb", "cocotbext"],
     "tidemill_verif.runtimes": [

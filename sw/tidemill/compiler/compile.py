@@ -24,20 +24,26 @@ Observer = Callable[[str, Any], None]
 
 
 def compile_graph(
-    graph: Graph, config: Config, *, keep_all: bool = False, separate: bool = False, observer: Observer | None = None
+    graph: Graph,
+    config: Config,
+    *,
+    keep_all: bool = False,
+    separate: bool = False,
+    planner: str = "greedy",
+    observer: Observer | None = None,
 ) -> CompiledModel:
     """Compile for one configuration.
 
     `keep_all` gives every tensor DRAM of its own, so that all can be read after a run (`CompiledModel.exposed`);
-    `separate` ends a segment after every operation, so that each can be timed. Raises ModelError where an operation
-    does not fit the configuration or has no kernel.
+    `separate` ends a segment after every operation, so that each can be timed; `planner` is one of `dram.PLANNERS`.
+    Raises ModelError where an operation does not fit the configuration or has no kernel.
     """
     tell = observer or (lambda _stage, _result: None)
     tell("graph", graph)
     graph = run_passes(graph, config, keep_exposed=keep_all)
     graph = _with_assignments(graph)
     tell("fused", graph)
-    plan = plan_dram(graph, config, keep_all)
+    plan = plan_dram(graph, config, keep_all, planner)
     tell("dram", plan)
     stream = Stream(config)
     values = _Values(stream, config, plan)

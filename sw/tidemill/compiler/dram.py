@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tidemill.compiler.ir import Graph, Host, Move, Op, Tensor
+from tidemill.compiler.ir import Graph, Host, ModelError, Move, Op, Tensor
 from tidemill.compiler.memory import blocks_of
 from tidemill.compiler.stream import aligned
 from tidemill.config import Config
@@ -62,8 +63,14 @@ def on_npu(tensor: Tensor) -> bool:
     return tensor.dtype in ("int8", "int32")
 
 
-def plan_dram(graph: Graph, config: Config, keep_all: bool) -> DramPlan:
-    """Offsets for every tensor that operations of the NPU exchange; `keep_all` gives each a buffer of its own."""
+def plan_dram(graph: Graph, config: Config, keep_all: bool, planner: str = "greedy") -> DramPlan:
+    """Offsets for every tensor that operations of the NPU exchange; `keep_all` gives each a buffer of its own.
+
+    `planner` is one of PLANNERS. Raises ModelError for another one, or where its package is not installed.
+    """
+    place = PLANNERS.get(planner)
+    if place is None:
+        raise ModelError(f"planner must be one of {', '.join(PLANNERS)}, not {planner!r}")
     tensors: dict[int, Tensor] = {}
     own: dict[int, Tensor] = {}
     for op in graph.ops:
@@ -88,7 +95,7 @@ def plan_dram(graph: Graph, config: Config, keep_all: bool) -> DramPlan:
         for key, tensor in tensors.items()
         if key not in own and key not in plan.views
     ]
-    offsets = first_fit(lifetimes)
+    offsets = place(lifetimes)
     size = max((offsets[id(life.tensor)] + life.nbytes for life in lifetimes), default=0)
     return replace(
         plan, offsets=offsets, arena_bytes=size, lower_bound=lower_bound(lifetimes), lifetimes=tuple(lifetimes)
@@ -141,3 +148,15 @@ def first_fit(lifetimes: list[Lifetime]) -> dict[int, int]:
         placed.append((offset, life))
         offsets[id(life.tensor)] = offset
     return offsets
+
+
+def _optimal(lifetimes: list[Lifetime]) -> dict[int, int]:
+    try:
+        from tidemill.compiler.dram_cpsat import optimal_fit
+    except ImportError as error:
+        raise ModelError(f"planner 'cpsat' needs a package that is not installed: {error}") from error
+    return optimal_fit(lifetimes)
+
+
+PLANNERS: dict[str, Callable[[list[Lifetime]], dict[int, int]]] = {"greedy": first_fit, "cpsat": _optimal}
+"""How offsets in the arena are found."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ from tidemill.compiler.ports import InputError, encode, from_tensor
 from tidemill.driver.npu import LoadedProgram, Npu
 
 Array = NDArray[Any]
+Inputs = Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike
+"""Of one inference: arrays by name, in order, or the one array."""
 
 TIMEOUT_FACTOR = 50
 TIMEOUT_BASE = 2_000_000
@@ -24,11 +27,37 @@ TIMEOUT_BASE = 2_000_000
 
 @dataclass
 class Call:
-    """What one inference took: outputs by name, cycles on the NPU, counters per segment (in step order)."""
+    """What one inference took: outputs by name, cycles on the NPU, counters per segment and seconds per host operation
+    (in step order)."""
 
     outputs: dict[str, Array]
     cycles: int = 0
     counters: list[tuple[NpuStep, dict[str, int]]] = field(default_factory=list)
+    host_seconds: list[tuple[HostStep, float]] = field(default_factory=list)
+
+
+def named_inputs(model: CompiledModel, inputs: Inputs) -> list[tuple[Border, Array]]:
+    """Each input of the model with its array, given by name, in order, or as the one array. Raises InputError."""
+    borders = model.inputs
+    if isinstance(inputs, Mapping):
+        names = [border.name for border in borders]
+        for name in inputs:
+            if name not in names:
+                raise InputError(f"the model has no input {name!r}; its inputs: {', '.join(names)}")
+        for name in names:
+            if name not in inputs:
+                raise InputError(f"input {name!r} is missing")
+        return [(border, np.asarray(inputs[border.name])) for border in borders]
+    if isinstance(inputs, (list, tuple)) and len(inputs) == len(borders):
+        return [(border, np.asarray(array)) for border, array in zip(borders, inputs, strict=True)]
+    if len(borders) != 1:
+        raise InputError(f"the model has {len(borders)} inputs: {', '.join(border.name for border in borders)}")
+    return [(borders[0], np.asarray(inputs))]
+
+
+def _shifted(on_cycles: Callable[[int], None], before: int) -> Callable[[int], None]:
+    """Reports the cycles of a segment that starts after `before` cycles."""
+    return lambda cycles: on_cycles(before + cycles)
 
 
 class Session:
@@ -58,22 +87,32 @@ class Session:
         for variable in self.model.variables:
             self._write(variable.value, variable.initial)
 
-    def __call__(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> dict[str, Array]:
+    def __call__(self, inputs: Inputs) -> dict[str, Array]:
         """Outputs by name; inputs by name, in order, or the one array. Raises InputError, DeviceError."""
         return self.run(inputs).outputs
 
-    def run(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> Call:
-        """One inference with its cycles and counters. Raises InputError, DeviceError."""
-        for border, array in self._named(inputs):
+    def run(self, inputs: Inputs, on_cycles: Callable[[int], None] | None = None) -> Call:
+        """One inference with its cycles and counters. Raises InputError, DeviceError.
+
+        `on_cycles` is called from time to time with the NPU's cycles so far.
+        """
+        for border, array in named_inputs(self.model, inputs):
             value = self.model.values[border.value]
             self._write(border.value, encode(border, array, value.shape, value.dtype))
         call = Call({})
         for step in self.model.steps:
             if isinstance(step, HostStep):
+                start = time.perf_counter()
                 self._run_host(step)
+                call.host_seconds.append((step, time.perf_counter() - start))
                 continue
-            limit = TIMEOUT_BASE + TIMEOUT_FACTOR * step.estimate
-            result = self.npu.run(self._loaded, outputs=[], timeout_cycles=limit, part=(step.first, step.count))
+            result = self.npu.run(
+                self._loaded,
+                outputs=[],
+                timeout_cycles=TIMEOUT_BASE + TIMEOUT_FACTOR * step.estimate,
+                part=(step.first, step.count),
+                on_cycles=None if on_cycles is None else _shifted(on_cycles, call.cycles),
+            )
             call.cycles += result.cycles
             call.counters.append((step, result.counters))
         call.outputs = {border.name: from_tensor(border, self._read(border.value)) for border in self.model.outputs}
@@ -83,23 +122,6 @@ class Session:
         """Intermediate tensors of the latest call, as the model's runtime shows them; of a model compiled with
         `keep_all`."""
         return {border.name: from_tensor(border, self._read(border.value)) for border in self.model.exposed}
-
-    def _named(self, inputs: Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike) -> list[tuple[Border, Array]]:
-        borders = self.model.inputs
-        if isinstance(inputs, Mapping):
-            names = [border.name for border in borders]
-            for name in inputs:
-                if name not in names:
-                    raise InputError(f"the model has no input {name!r}; its inputs: {', '.join(names)}")
-            for name in names:
-                if name not in inputs:
-                    raise InputError(f"input {name!r} is missing")
-            return [(border, np.asarray(inputs[border.name])) for border in borders]
-        if isinstance(inputs, (list, tuple)) and len(inputs) == len(borders):
-            return [(border, np.asarray(array)) for border, array in zip(borders, inputs, strict=True)]
-        if len(borders) != 1:
-            raise InputError(f"the model has {len(borders)} inputs: {', '.join(border.name for border in borders)}")
-        return [(borders[0], np.asarray(inputs))]
 
     def _run_host(self, step: HostStep) -> None:
         arrays = [self._read(source) if isinstance(source, int) else source for source in step.inputs]

@@ -21,6 +21,8 @@ from tidemill.program import BUFFER_ALIGNMENT, Program
 
 DEFAULT_TIMEOUT = 1_000_000_000
 """Cycles a program may take."""
+PROGRESS_CYCLES = 20_000
+"""Cycles between two reports of a run's progress."""
 RESET_CYCLES = 100_000
 """Cycles a soft reset may take."""
 
@@ -177,14 +179,17 @@ class Npu:
         watchdog: int = BY_NAME["WATCHDOG"].reset,
         on_irq: Callable[[int], None] | None = None,
         part: tuple[int, int] | None = None,
+        on_cycles: Callable[[int], None] | None = None,
     ) -> Result:
         """Write `inputs`, run the program to its end and read `outputs`.
 
-        `part` runs only `count` instructions from instruction `first` on, given as (first, count); they end with `halt`.
+        `part` runs only `count` instructions from instruction `first` on, given as (first, count); they end with
+        `halt`.
 
         Buffers keep their content from run to run, so only what changed needs to be given. `outputs` None reads
         every buffer that is neither a constant nor in `inputs`. `watchdog` is in cycles, 0 switches it off. `on_irq`
         is called with the code of `irq` instructions as the host sees them: the latest where several came at once.
+        `on_cycles` is called every PROGRESS_CYCLES with the cycles so far.
         Raises `BufferMismatch`, `HardwareError` and `Timeout`; after the last two the machine is reset and usable.
         """
         inputs = inputs or {}
@@ -198,7 +203,7 @@ class Npu:
                 raise BufferMismatch(f"buffer {name!r} is a constant of the program, not an input")
             buffer.write(array)
         self._start(loaded, watchdog, on_irq is not None, part or (0, len(loaded.program.words)))
-        self._wait(loaded, timeout_cycles, on_irq)
+        self._wait(loaded, timeout_cycles, on_irq, on_cycles)
         return Result({name: buffer.read() for name, buffer in results.items()}, self.counters())
 
     def _start(self, loaded: LoadedProgram, watchdog: int, user: bool, part: tuple[int, int]) -> None:
@@ -219,12 +224,23 @@ class Npu:
         ):
             self._write(name, value)
 
-    def _wait(self, loaded: LoadedProgram, timeout_cycles: int, on_irq: Callable[[int], None] | None) -> None:
+    def _wait(
+        self,
+        loaded: LoadedProgram,
+        timeout_cycles: int,
+        on_irq: Callable[[int], None] | None,
+        on_cycles: Callable[[int], None] | None,
+    ) -> None:
         """Until done. Raises `HardwareError`, `Timeout`."""
         start = self._cycles()
         while True:
-            left = timeout_cycles - (self._cycles() - start)
-            if left <= 0 or not self.device.run(left):
+            passed = self._cycles() - start
+            if on_cycles is not None:
+                on_cycles(passed)
+            left = timeout_cycles - passed
+            if left <= 0 or not self.device.run(left if on_cycles is None else min(left, PROGRESS_CYCLES)):
+                if left > PROGRESS_CYCLES and on_cycles is not None:
+                    continue
                 self.soft_reset()
                 raise Timeout(timeout_cycles)
             status, events = self._read("STATUS"), self._read("IRQ_STATUS")
