@@ -26,12 +26,12 @@ class Dim:
 
 def _merge(rows: int, row_bytes: int, dims: Sequence[Dim], padded: bool) -> tuple[int, list[Dim]]:
     """The same rows in fewer, longer lines: (rows of a line, dims without those that vanish)."""
-    left = [dim for dim in dims if dim.count > 1]
     merged: list[Dim] = []
-    for dim in left:
+    for dim in dims:
         if merged and merged[-1].dram == dim.count * dim.dram and merged[-1].local == dim.count * dim.local:
-            dim = Dim(merged.pop().count * dim.count, dim.dram, dim.local)
-        merged.append(dim)
+            merged.append(Dim(merged.pop().count * dim.count, dim.dram, dim.local))
+        elif dim.count > 1:
+            merged.append(dim)
     if merged and not padded and (merged[-1].dram, merged[-1].local) == (rows * row_bytes, rows):
         rows *= merged.pop().count
     return rows, merged
