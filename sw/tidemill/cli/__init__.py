@@ -15,9 +15,19 @@ from tidemill.asm.diagnostics import AsmError
 from tidemill.config import ConfigError
 from tidemill.driver.errors import DeviceError
 from tidemill.isa import EncodingError
+from tidemill.models.errors import ModelError
 from tidemill.program_file import ProgramFileError
 
-KNOWN_ERRORS = (AsmError, ConfigError, ProgramFileError, DeviceError, EncodingError, OSError, UnicodeDecodeError)
+KNOWN_ERRORS = (
+    AsmError,
+    ConfigError,
+    ProgramFileError,
+    DeviceError,
+    EncodingError,
+    ModelError,
+    OSError,
+    UnicodeDecodeError,
+)
 """Errors that are about the user's input: one message, no traceback."""
 
 

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.models.errors import InputError
+
 RATE = 16_000
 """Samples per second."""
 WINDOW = 480
@@ -46,10 +48,6 @@ _LOG_SEGMENTS = 128
 _LN2 = 45426  # of 2**16
 
 Integers = NDArray[np.int64]
-
-
-class AudioError(ValueError):
-    """A sound that the front end does not take; the message names the file or what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +268,10 @@ class FrontEnd:
     def process(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """int16 samples [n] of 16 kHz mono sound -> int16 [windows, 40]: 64 times the natural logarithm.
 
-        Raises AudioError for another type or shape.
+        Raises InputError for another type or shape.
         """
         if samples.dtype != np.int16 or samples.ndim != 1:
-            raise AudioError(f"samples are {samples.dtype} {list(samples.shape)}: int16 of one dimension is expected")
+            raise InputError(f"samples are {samples.dtype} {list(samples.shape)}: int16 of one dimension is expected")
         sound = np.concatenate([self._samples, samples.astype(np.int64)])
         step, single = self._version.step, self._version.single
         count = max(0, (len(sound) - WINDOW) // step + 1)
@@ -319,15 +317,15 @@ def wake_word_features(samples: NDArray[np.int16], scale: float, zero_point: int
 
 
 def read_wav(path: str | Path) -> NDArray[np.int16]:
-    """Samples of a 16-bit mono WAV file of 16 kHz. Raises AudioError, which names the file; OSError."""
+    """Samples of a 16-bit mono WAV file of 16 kHz. Raises InputError, which names the file; OSError."""
     try:
         with wave.open(str(path), "rb") as file:
             form = (file.getnchannels(), 8 * file.getsampwidth(), file.getframerate())
             data = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise AudioError(f"{path}: not a WAV file: {error or 'it is truncated'}") from None
+        raise InputError(f"{path}: not a WAV file: {error or 'it is truncated'}") from None
     if form != (1, 16, RATE):
-        raise AudioError(
+        raise InputError(
             f"{path}: {form[0]} channel(s), {form[1]} bits, {form[2]} Hz: mono, 16 bits, {RATE} Hz expected"
         )
     return np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.int16)
