@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.golden import elementwise
+from tidemill.golden import elementwise, resize
 from tidemill.golden.affine import Affine, round_away
 
 Array = NDArray[Any]
@@ -44,11 +44,19 @@ def squared_difference(attributes: Attributes, a: Array, b: Array) -> list[Array
     return [elementwise.tflite_squared_difference(a, b, *quantizations)]
 
 
+def resize_bilinear(attributes: Attributes, x: Array) -> list[Array]:
+    """[N, H, W, C] to `size` (height, width)."""
+    height, width = attributes["size"]
+    corners, halves = attributes["align_corners"], attributes["half_pixel_centers"]
+    return [resize.tflite_resize_bilinear(x, (height, width), align_corners=corners, half_pixel_centers=halves)]
+
+
 FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "tflite.quantize": quantize,
     "tflite.dequantize": dequantize,
     "tflite.argmax": argmax,
     "tflite.reduce_min": reduce_min,
     "tflite.squared_difference": squared_difference,
+    "tflite.resize_bilinear": resize_bilinear,
 }
 """f(attributes, *inputs) -> outputs, by name."""

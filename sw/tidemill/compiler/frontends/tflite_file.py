@@ -21,8 +21,10 @@ from tidemill.compiler.ir import ModelError
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 7 of a TFLite file."""
 MAX_ELEMENTS = 1 << 24
-"""Largest activation tensor, elements."""
+"""Largest tensor, elements."""
 MAX_RANK = 8
+MAX_NAME = 512
+"""Characters of a name that are kept."""
 
 DTYPES = {
     "FLOAT32": "float32",
@@ -131,7 +133,7 @@ class _Reader:
         return tuple(self.vector(table, field_name).tolist())
 
     def text(self, value: bytes | None) -> str:
-        return (value or b"").decode("utf-8", errors="replace")
+        return (value or b"").decode("utf-8", errors="replace")[:MAX_NAME]
 
     def model(self) -> ModelFile:
         model = tflite.Model.GetRootAs(self.data, 0)
@@ -173,6 +175,8 @@ class _Reader:
         shape = self.integers(tensor, "Shape")
         if len(shape) > MAX_RANK or any(size < 0 for size in shape):
             raise ModelError(f"{self.name}: {label} has shape {list(shape)[:16]}")
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise ModelError(f"{self.name}: {label} has shape {list(shape)}: at most {MAX_ELEMENTS} elements fit")
         scales: NDArray[Any] = np.zeros(0, dtype=np.float32)
         zero_points: NDArray[Any] = np.zeros(0, dtype=np.int64)
         axis = 0

@@ -8,12 +8,14 @@ import numpy as np
 
 from tidemill.compiler import ir
 from tidemill.compiler.frontends.tflite_conv import window_geometry
+from tidemill.compiler.frontends.tflite_elementwise import requantize_of
 from tidemill.compiler.frontends.tflite_file import MAX_ELEMENTS, Node
-from tidemill.compiler.frontends.tflite_graph import Array, GraphBuilder, indices
+from tidemill.compiler.frontends.tflite_graph import GraphBuilder, indices
 from tidemill.compiler.frontends.tflite_moves import rearrange
 from tidemill.compiler.reference import pool_counts
+from tidemill.golden import reduce, resize
 from tidemill.golden.affine import Affine
-from tidemill.golden.requant import quantize_multiplier, reciprocal
+from tidemill.golden.requant import reciprocal
 from tidemill.isa import RequantMode
 
 POOL = "Pool2DOptions"
@@ -42,15 +44,6 @@ def pool_2d(b: GraphBuilder, node: Node) -> None:
         bias, multiplier, shift = reciprocal(int(count))
         pool.requantize[int(count)] = ir.Requantize(multiplier, shift, 0, qmin, qmax, RequantMode.DIV, bias)
     b.emit(pool)
-
-
-def mean_parameters(x: Affine, y: Affine, count: int, *, mean: bool) -> ir.Requantize:
-    """How a sum of `count` elements becomes a mean or a sum of another quantization (QuantizedMeanOrSum)."""
-    multiplier, shift = quantize_multiplier(float(np.float32(x.scale)) / float(np.float32(y.scale)))
-    if mean:
-        more = min(count.bit_length() - 1, 32, 31 + shift)
-        multiplier, shift = (multiplier << more) // count, shift - more
-    return ir.Requantize(multiplier, shift, y.zero_point, bias=-x.zero_point * count)
 
 
 def _reduced(b: GraphBuilder, node: Node) -> tuple[ir.Tensor, ir.Tensor, list[int]]:
@@ -87,7 +80,8 @@ def reduction(b: GraphBuilder, node: Node) -> None:
     if node.operator == "REDUCE_MAX":
         b.emit(ir.MaxPool2D(node.name, node.operator, [image], [target], kernel, (1, 1), no_padding))
     else:
-        rq = mean_parameters(before, after, count, mean=node.operator == "MEAN")
+        parameters = reduce.tflite_mean if node.operator == "MEAN" else reduce.tflite_sum
+        rq = requantize_of(parameters(before, after, count))
         b.emit(
             ir.SumPool2D(node.name, node.operator, [image], [target], kernel, (1, 1), no_padding, {count: rq})
         )  # fmt: skip
@@ -140,20 +134,12 @@ def _resized(b: GraphBuilder, node: Node, kind: str) -> tuple[ir.Tensor, ir.Pair
     return x, (size[0], size[1]), corners, bool(b.option(node, kind, "HalfPixelCenters", False))
 
 
-def nearest(before: int, after: int, corners: bool, halves: bool) -> Array:
-    """The input pixel of each output pixel along one axis, in float32 (GetNearestNeighbor)."""
-    aligned = corners and after > 1
-    ratio = np.float32(before - aligned) / np.float32(after - aligned)
-    place = (np.arange(after, dtype=np.float32) + np.float32(0.5 if halves else 0)) * ratio
-    # positive numbers: half up is away from zero
-    pixels = np.floor(place.astype(np.float64) + (0.5 if corners else 0)).astype(np.int64)
-    return np.minimum(pixels, before - 1)
-
-
 def resize_nearest(b: GraphBuilder, node: Node) -> None:
     """RESIZE_NEAREST_NEIGHBOR: a Move."""
     x, size, corners, halves = _resized(b, node, "ResizeNearestNeighborOptions")
-    rows, columns = (nearest(x.shape[1 + i], size[i], corners, halves) for i in (0, 1))
+    rows, columns = (
+        resize.tflite_nearest(x.shape[1 + i], size[i], align_corners=corners, half_pixel_centers=halves) for i in (0, 1)
+    )
     rearrange(b, node, x, indices(x)[:, rows][:, :, columns])
 
 

@@ -43,6 +43,8 @@ def read_variable(b: GraphBuilder, node: Node) -> None:
     if record.dtype != "int8":
         raise b.type_error(node, record, ("int8",))
     b.quantization(node, record)
+    if name in b.initial and b.initial[name].shape != record.shape:
+        raise b.error(node, f"reads {list(record.shape)} from variable {name!r} of {list(b.initial[name].shape)}")
     if name not in b.variables:
         b.variables[name] = _declare(name, b.new_tensor(record))
     b.alias(node, record, b.variables[name].value)
