@@ -8,8 +8,7 @@ where none does, the node becomes a host operation with the same float32 results
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +22,18 @@ from tidemill.compiler.frontends import (  # the modules register their handlers
 )
 from tidemill.compiler.frontends.onnx_convert import HANDLERS, Converter, handles
 from tidemill.compiler.frontends.onnx_graph import FOLDABLE, fold, hoist_quantization, is_float, live_nodes
-from tidemill.compiler.frontends.onnx_model import Model, Node, read_model
+from tidemill.compiler.frontends.onnx_model import Model, Node, NodeError, read_model
 from tidemill.compiler.frontends.onnx_values import (
     Activation,
     Constant,
     Order,
-    Pending,
-    Real,
     Unknown,
     Value,
     channels_last,
     identity,
 )
-from tidemill.compiler.ir import Graph, Host, ModelError, Port
+from tidemill.compiler.frontends.report import NodeReport
+from tidemill.compiler.ir import Graph, Host, ModelError, Op, Port
 
 MODULES = (onnx_elementwise, onnx_layers, onnx_moves, onnx_pools, onnx_quantize)
 """What knows the operators."""
@@ -116,18 +114,18 @@ def convert(converter: Converter, node: Node) -> None:
     for name, value in zip(node.outputs, values, strict=False):
         if name:
             converter.values[name] = value
+            converter.last[name] = node
 
 
 def finish(converter: Converter) -> Graph:
     """The graph, after every node is converted."""
     model, build = converter.model, converter.build
-    producers = {name: node for node in model.nodes for name in node.outputs}
     outputs: list[Port] = []
     for border in model.outputs:
         value = converter.values.get(border.name)
         if value is None:
             raise ModelError(f"{model.name}: output {border.name!r} is not computed by any node")
-        node = producers.get(border.name)
+        node = converter.last.get(border.name)
         if node is None:
             if not isinstance(value, (Activation, Constant)):
                 raise ModelError(f"{model.name}: output {border.name!r} is not computed by any node")
@@ -179,15 +177,55 @@ def shape(c: Converter, node: Node) -> Value:
     return Constant(np.array(sizes[node.integer("start", 0) : end], dtype=np.int64))
 
 
-@dataclass(frozen=True)
-class NodeReport:
-    """Where a node runs: "npu", "host", "folded" into another, or "unsupported"; `why` says more."""
+def inspect_onnx(data: bytes, name: str, dims: Mapping[str, int] | None = None) -> list[NodeReport]:
+    """Where each node of an ONNX file would run, also nodes that cannot. Raises ModelError for a damaged file."""
+    model = read_model(data, name, dims)
+    order = {node.index: node for node in model.nodes}
+    hoist_quantization(model)
+    live = live_nodes(model)
+    converter = start(model)
+    errors: dict[int, str] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for node in model.nodes:
+            try:
+                if node.index not in live:
+                    continue
+                if converter.unknown(node):
+                    raise node.error("its input comes from a node that is not supported")
+                convert(converter, node)
+            except NodeError as error:
+                errors.setdefault(error.index, error.why)
+                errors.setdefault(node.index, f"its input cannot be computed: {error}")
+                converter.values.update({output: Unknown() for output in node.outputs if output})
+        for border in model.outputs:
+            value, producer = converter.values.get(border.name), converter.last.get(border.name)
+            if value is not None and producer is not None and not isinstance(value, Unknown):
+                try:
+                    converter.activation(producer, value, border.name)
+                except NodeError as error:
+                    errors.setdefault(error.index, error.why)
+    made: dict[str, list[Op]] = {}
+    for op in converter.build.ops:
+        made.setdefault(op.name, []).append(op)
+    return [
+        report(order[i], made.get(order[i].name, []), errors.get(i), i in live, converter.notes.get(i, ""))
+        for i in sorted(order)
+    ]
 
-    index: int
-    name: str
-    op: str
-    where: str
-    why: str = ""
 
-
-__all__ = ["Host", "NodeReport", "Pending", "Real", "Unknown", "load_onnx"]
+def report(node: Node, ops: Sequence[Op], error: str | None, live: bool, note: str) -> NodeReport:
+    """What became of a node."""
+    hosts = sorted({op.function for op in ops if isinstance(op, Host)})
+    if error is not None:
+        where, why = "unsupported", error
+    elif not live:
+        where, why = "constant", "no output needs it"
+    elif hosts:
+        border = node.op in ("QuantizeLinear", "DequantizeLinear")
+        where, why = "border" if border else "host", f"host function {', '.join(hosts)}"
+    elif ops:
+        where, why = "npu", " + ".join(dict.fromkeys(type(op).__name__ for op in ops))
+    else:
+        where, why = "constant", "nothing to run: computed when compiling, or part of a neighbour"
+    return NodeReport(node.index, node.name, node.op, where, f"{why}; {note}" if note else why)

@@ -54,6 +54,8 @@ class Converter:
         self.model = model
         self.build = Builder()
         self.values: dict[str, Value] = {}
+        self.last: dict[str, Node] = {}
+        """The node that made each value."""
         self.notes: dict[int, str] = {}
         """A remark for the report, by node index."""
 

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 SIZE_LIMIT = 1 << 24
 """Most elements of one value; larger ones are refused before anything is allocated."""
-OPSETS = range(7, 27)
+OPSETS = range(7, 29)
 """Versions of the default operator set that are understood."""
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -42,6 +42,15 @@ DTYPES: dict[int, str] = {
     onnx.TensorProto.BOOL: "bool",
 }
 """Element types that have a numpy type of their own."""
+
+
+class NodeError(ModelError):
+    """An error of the node number `index`; `why` is the message without its name."""
+
+    def __init__(self, message: str, index: int, why: str) -> None:
+        super().__init__(message)
+        self.index = index
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,9 @@ class Node:
         """Operator type, with its domain unless that is the default one."""
         return f"{self.domain}.{self.op}" if self.domain else self.op
 
-    def error(self, why: str) -> ModelError:
+    def error(self, why: str) -> NodeError:
         """The error that names this node, its operator and `why`."""
-        return ModelError(f"node {self.name!r} ({self.op}): {why}")
+        return NodeError(f"node {self.name!r} ({self.op}): {why}", self.index, why)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Attribute `name`."""
