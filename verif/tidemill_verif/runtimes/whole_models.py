@@ -45,7 +45,8 @@ class TfliteModel:
         """Tensor indices of the outputs."""
         self.names = {index: tensor.name.decode() for index, tensor in enumerate(graph.tensors) if tensor.name}
         """Names of the tensors; a file may repeat a name or leave it out."""
-        self._details = [graph.tensors[index] for index in self.inputs]
+        self.shapes = [tuple(int(size) for size in graph.tensors[index].shape) for index in self.inputs]
+        """Shapes of the inputs."""
         computed = {int(index) for node in graph.operators for index in node.outputs} if preserve_all else set()
         self._computed = sorted(i for i in computed if graph.tensors[i].type != schema.TensorType.RESOURCE)
         self._preserve_all = preserve_all
@@ -57,6 +58,8 @@ class TfliteModel:
         )
         self._arena = 4 * elements + 512 * sum(len(subgraph.tensors) for subgraph in parsed.subgraphs) + (1 << 18)
         self.reset()
+        self.dtypes = [np.dtype(self._interpreter.get_input_details(i)["dtype"]) for i in range(len(self.inputs))]
+        """Types of the inputs."""
 
     def reset(self) -> None:
         """Back to the state before the first call."""
@@ -72,9 +75,9 @@ class TfliteModel:
 
         Has all outputs and, with `preserve_all`, every tensor that a node computes, except resource handles.
         """
-        for position, (value, tensor) in enumerate(zip(values, self._details, strict=True)):
-            if value.shape != tuple(tensor.shape):
-                raise ValueError(f"input {position} has shape {list(value.shape)}, not {list(tensor.shape)}")
+        for position, (value, shape) in enumerate(zip(values, self.shapes, strict=True)):
+            if value.shape != shape:
+                raise ValueError(f"input {position} has shape {list(value.shape)}, not {list(shape)}")
             self._interpreter.set_input(np.ascontiguousarray(value), position)
         self._interpreter.invoke()
         result = {index: np.array(self._interpreter.GetTensor(index, 0)["tensor_data"]) for index in self._computed}
