@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -230,19 +231,20 @@ def qlinear_mul(products: Int64, a: Affine, b: Affine, y: Affine, *, unsigned: b
     return np.asarray(np.clip(np.rint(sums), offset - 128, offset + 127).astype(np.int64) - offset)
 
 
-def _multipliers(products: Int64, target: Int64, scale: np.float32, y: Affine) -> Iterator[Requantization]:
-    """Requantizations that may equal QLinearMul, most likely first.
+def rounded_with_zero_point(products: Int64, target: Int64, scale: Fraction, y: Affine) -> Iterator[Requantization]:
+    """Requantizations that may give `target` = the rounded product * scale + zero point, most likely first.
 
-    ONNX Runtime rounds halves to even with the zero point added. Mode onnx does so before adding it, which differs for
-    odd zero points: there a bias of 2**e shifts the product by an odd number m where the scale is m / 2**e. Where the
-    float32 sum turns what is just beside a half into a half, another scale close by in mode tflite may serve.
+    `products` are in ascending order. ONNX Runtime rounds halves to even with the zero point added. Mode onnx does so
+    before adding it, which differs for odd zero points: there a bias of n shifts the product by an odd number m where
+    the scale is m / n. Where the float32 sum turns what is just beside a half into a half, another scale close by in
+    mode tflite may serve.
     """
-    split = float_scale(scale)
+    split = float_scale(float(scale))
     yield Requantization(*split, y.zero_point, mode=RequantMode.ONNX)
-    odd, power = float(scale).as_integer_ratio()
-    if odd < 1 << 9 and power <= 1 << 17:
+    m, n = scale.numerator, scale.denominator
+    if m % 2 == 1 and m < 1 << 9 and n < 1 << 20:
         for sign in (1, -1):
-            yield Requantization(*split, y.zero_point - sign * odd, mode=RequantMode.ONNX, bias=sign * power)
+            yield Requantization(*split, y.zero_point - sign * m, mode=RequantMode.ONNX, bias=sign * n)
     step = np.flatnonzero(np.diff(target))
     below, above = products[step].astype(np.float64), products[step + 1].astype(np.float64)
     half = target[step] - y.zero_point + 0.5
@@ -266,7 +268,7 @@ def onnx_mul(
     target = qlinear_mul(products, a, b, y, unsigned=unsigned)
     scale = np.float32(np.float32(a.scale) * np.float32(b.scale)) / np.float32(y.scale)
     best: tuple[int, Requantization] | None = None
-    for candidate in _multipliers(products, target, scale, y):
+    for candidate in rounded_with_zero_point(products, target, Fraction(float(scale)), y):
         misses = int(counts[candidate(products) != target].sum())
         if best is None or misses < best[0]:
             best = misses, candidate

@@ -43,7 +43,7 @@ def _sigmoid(x: Float32) -> Float32:
     x = np.clip(x, -LOGISTIC_LIMIT, LOGISTIC_LIMIT)
     square = x * x
     ratio = _polynomial((*LOGISTIC_P, LOGISTIC_P1), square) * x / _polynomial((*LOGISTIC_Q, *LOGISTIC_Q1), square)
-    return np.clip(ratio + np.float32(0.5), np.float32(0), np.float32(1))
+    return _clip(ratio + np.float32(0.5), 0.0, 1.0)
 
 
 def _tanh(x: Float32) -> Float32:
@@ -87,7 +87,7 @@ def _celu(x: Float32, alpha: float = 1.0) -> Float32:
 
 
 def _hard_sigmoid(x: Float32, alpha: float = 0.2, beta: float = 0.5) -> Float32:
-    return np.clip(np.float32(alpha) * x + np.float32(beta), np.float32(0), np.float32(1))
+    return _clip(np.float32(alpha) * x + np.float32(beta), 0.0, 1.0)
 
 
 def _hard_swish(x: Float32) -> Float32:
