@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import tidemill as tm
-from tidemill.compiler.ir import Conv2D, Graph, Move, Op, Port, Requantize, State, Table, Tensor
+from tidemill.compiler.ir import Add, Conv2D, Graph, ModelError, Move, Op, Port, Requantize, State, Table, Tensor
 from tidemill.compiler.passes import run_passes
+from tidemill.compiler.passes.batch import batched
 from tidemill.compiler.reference import evaluate
 
 BASE = tm.preset("base")
@@ -165,3 +166,45 @@ def test_exposed_tensors_stay() -> None:
     before = graph([conv(rng, x, a), table(rng, a, y)], x, y)
     before.exposed.append(Port("a", a, a.shape, "int8"))
     assert kinds(same(before, keep=True)) == ["Conv2D", "Table"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_computes_every_inference(seed: int) -> None:
+    """Two sources, a constant operand, moves that mix axes, ports in another order: all copies equal single runs."""
+    rng = np.random.default_rng(seed)
+    x, z = Tensor("x", (1, 5, 6, 3)), Tensor("z", (1, 30))
+    a, b, c, y = (
+        Tensor("a", (1, 6, 5, 3)),
+        Tensor("b", (1, 6, 5, 1)),
+        Tensor("c", (1, 6, 5, 4)),
+        Tensor("y", (1, 6, 5, 4)),
+    )
+    constant = Tensor("k", (4,), data=rng.integers(-128, 128, 4).astype(np.int8))
+    tables = rng.integers(-(2**20), 2**20, (2, 256)).astype(np.int32)
+    ops: list[Op] = [
+        Move("transpose", "T", [x], [a], index_of(x.shape).transpose(0, 2, 1, 3)),
+        Move("view", "R", [z], [b], rng.permutation(index_of(z.shape).reshape(-1)).reshape(b.shape)),
+        Move("join", "C", [a, b], [c], np.concatenate([index_of(a.shape), 90 + index_of(b.shape)], axis=3)),
+        Add("add", "ADD", [c, constant], [y], *tables, Requantize(1 << 30, -10)),
+    ]
+    order = rng.permutation(x.size)
+    single = Graph(
+        "test",
+        ops,
+        [Port("x", x, (1, 90), "int8", index=order.reshape(x.shape)), Port("z", z, z.shape, "int8")],
+        [Port("y", y, (1, 120), "uint8", offset=128, index=rng.permutation(120))],
+    )
+    group = run_passes(batched(single, 3), BASE, keep_exposed=False)
+    xs = rng.integers(-128, 128, (3, 90)).astype(np.int8)
+    zs = rng.integers(-128, 128, (3, 30)).astype(np.int8)
+    together = evaluate(group, {"x": xs, "z": zs}).outputs["y"]
+    alone = [evaluate(single, {"x": xs[i : i + 1], "z": zs[i : i + 1]}).outputs["y"] for i in range(3)]
+    assert np.array_equal(together, np.concatenate(alone))
+
+
+def test_what_has_no_batch_axis_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    x, y = Tensor("x", (1, 3, 8)), Tensor("y", (1, 3, 8))
+    state = State("v", Tensor("old", (1, 3, 8)), y, np.zeros((1, 3, 8), np.int8))
+    with pytest.raises(ModelError, match="variables"):
+        batched(graph([table(rng, x, y)], x, y, [state]), 2)
