@@ -108,6 +108,8 @@ class _ArrayConv(_Conv):
 
     def emit(self) -> None:
         """All tiles."""
+        self.groups[0].tiles.prefetch()
+        self.finish.start()
         if self.plan.order is Order.GROUPS:
             for group in self.groups:
                 for span in self.spans:
@@ -160,17 +162,18 @@ class _ArrayConv(_Conv):
         sums: LocalAddress,
         accumulate: bool,
     ) -> None:
+        if not tiles:
+            return
         rows, columns = window.rows, window.columns
         height, width = len(span.rows), len(span.columns)
+        self.stream.mx_act(
+            n0=width, n1=height, n2=len(span.images),
+            s0=columns.stride, s1=rows.stride * columns.size, s2=window.image_rows,
+        )  # fmt: skip
+        self.stream.mx_acc(t0=1, t1=width, t2=width * height)
         for index, tile in enumerate(tiles):
-            source = group.tiles.at(first + index)
             act = window.tap(tile.in_block, tile.tap_y - chunk.taps_y.start, tile.tap_x - chunk.taps_x.start)
-            self.stream.mx_act(
-                n0=width, n1=height, n2=len(span.images),
-                s0=columns.stride, s1=rows.stride * columns.size, s2=window.image_rows,
-            )  # fmt: skip
-            self.stream.mx_acc(t0=1, t1=width, t2=width * height)
-            self.stream.mx_wload(src=source)
+            self.stream.mx_wload(src=group.tiles.at(first + index))
             self.stream.mx_run(act=act, acc=sums, accumulate=int(accumulate or index > 0))
 
     def _drain(self, row: int, block: int, group: _Group, span: Span) -> None:
@@ -201,6 +204,8 @@ class _VectorConv(_Conv):
         ref = self.stream.constant(np.ascontiguousarray(rows), f"{op.name}.weights")
         keep = self.plan.order is Order.RESIDENT
         weights = Pieces(context, context.weights, "spad", ref, taps, self.out_blocks, keep)
+        weights.prefetch()
+        self.finish.start()
         for span in self.spans:
             for blocks in self.plan.groups(self.out_blocks):
                 window = self.windows.get(span, Chunk(blocks, range(taps_y), range(taps_x)))

@@ -22,13 +22,15 @@ from tidemill.compiler.kernels.weights import WeightTiles
 from tidemill.compiler.memory import blocks_of
 from tidemill.config import Config
 from tidemill.isa import BY_MNEMONIC, INSTRUCTION_BYTES
+from tidemill.iss.timing import Timing
 
-VECTOR_OVERHEAD = 50
-"""Cycles of a vector instruction with its `vx.param`, beside its rows."""
-WLOAD_OVERHEAD = 8
-"""Cycles of a weight load beside its rows."""
+TIMING = Timing()
+VECTOR_OVERHEAD = TIMING.vector_setup + TIMING.vector_pipeline
+REQUANT_OVERHEAD = VECTOR_OVERHEAD + TIMING.vector_requant + TIMING.vector_param
+"""Cycles of a requantization beside its rows, parameters included."""
+WLOAD_OVERHEAD = TIMING.wload_setup + TIMING.wload_pipeline
 LOAD_OVERHEAD = 8
-LATENCY = 40
+LATENCY = 50
 """From a load's start to its rows, and from a store's start to its end."""
 KEEP_TILES = 8
 """Tiles with fewer rows than the largest one divided by this are not tried."""
@@ -235,17 +237,16 @@ class Planner:
         self.room = Room.of(context)
         self.geometry = Geometry.of(op)
         self.weights = weights
-        self.passes = (op.requantize is not None) + (op.table is not None)
         self.bias_only = op.requantize is None
+        self.table = op.table is not None
         self.out_bytes = 4 * self.config.dim if op.requantize is None else self.config.dim
         self.out_blocks = blocks_of(op.y.channels, self.config)
         self.all_in = blocks_of(op.x.channels, self.config)
         self.taps = math.prod(self.geometry.kernel)
 
-    def best(self) -> ConvPlan:
-        """The plan of the least estimate. Raises ModelError where nothing fits."""
-        plans = (plan for span in self._spans() for plan in self._candidates(span))
-        return min(plans, key=lambda plan: plan.total)
+    def plans(self) -> list[ConvPlan]:
+        """Every plan worth trying, with its estimate."""
+        return [plan for span in self._spans() for plan in self._candidates(span)]
 
     def _spans(self) -> list[tuple[int, int, int]]:
         """Sizes of output tiles worth trying."""
@@ -353,12 +354,19 @@ class Planner:
             self.out_blocks * total_pixels * self.out_bytes // config.axi_bytes + spans * len(groups) * LOAD_OVERHEAD
         )
         matrix = tiles * spans * max(pixels + 1, config.rows + WLOAD_OVERHEAD)
-        per_row = [self.taps if weights is None and number == 0 else 1 for number in range(self.passes)]
-        cost = sum(max(window_rows, lanes) for window_rows in per_row) or 1
-        vector = self.out_blocks * spans * (pixels * cost + VECTOR_OVERHEAD * len(per_row))
+        cost, overhead = 0, 0
+        if not self.bias_only:
+            cost = max(self.taps if weights is None else 1, lanes)
+            overhead = REQUANT_OVERHEAD + (0 if weights is not None else VECTOR_OVERHEAD * (plan.images - 1))
+        if self.bias_only or self.table:
+            cost += lanes if self.table else 1
+            overhead += VECTOR_OVERHEAD + TIMING.vector_table
+        vector = self.out_blocks * spans * (pixels * cost + overhead)
         # what nothing overlaps: the first input and weights, the last block's way out
-        first = in_rows * beats / loads + min(constant, LOAD_ROWS) * beats + LATENCY
-        last = pixels * (cost + self.out_bytes / config.axi_bytes) + VECTOR_OVERHEAD + LATENCY
+        first = in_rows * beats / loads + min(constant, config.dim) * beats + LATENCY
+        last = pixels * (cost + self.out_bytes / config.axi_bytes) + overhead + LATENCY
+        if weights is not None:
+            last += 3 * config.rows
         total = max(read, write, matrix, vector) + first + last
         return replace(plan, read=int(read), write=int(write), matrix=int(matrix), vector=int(vector), total=int(total))
 
@@ -379,11 +387,7 @@ def plan_conv(context: Context, op: Conv2D, weights: WeightTiles) -> ConvPlan:
 
     Raises ModelError where the configuration has no room for a single tile.
     """
-    best = Planner(context, op, weights).best()
-    if depthwise_fits(op):
-        window = math.prod(op.weights.shape[1:3])
-        if window <= context.weights.rows:
-            planner = Planner(context, op, None)
-            plans = [plan for span in planner._spans() for plan in planner._candidates(span)]
-            best = min([*plans, best], key=lambda plan: plan.total)
-    return best
+    plans = Planner(context, op, weights).plans()
+    if depthwise_fits(op) and math.prod(op.weights.shape[1:3]) <= context.weights.rows:
+        plans += Planner(context, op, None).plans()
+    return min(plans, key=lambda plan: plan.total)

@@ -24,7 +24,7 @@ Produce = Callable[[LocalAddress], None]
 
 
 class Finish:
-    """Completes output blocks of one operation. Parameters and the table are loaded when first needed."""
+    """Completes output blocks of one operation. `start` comes first, `close` last."""
 
     def __init__(
         self,
@@ -53,12 +53,12 @@ class Finish:
         self._parameters = Pieces(context, ring, "acc", ref, rows, place.blocks, keep)
         self._current: int | None = None
         self._region: Region | None = None
-        self._started = False
         self._batch: list[int] = []
 
-    def _start(self) -> None:
-        """Once, before the first block: the table and the requantizer's settings."""
-        self._started = True
+    def start(self) -> None:
+        """Before the first block: the first parameters, the table and the requantizer's settings."""
+        if self._requantize is not None or self._has_bias:
+            self._parameters.prefetch()
         if self._table is not None:
             ref = self._context.table_rows_of(self._table)
             row = self._context.load_rows(self._context.parameters, ref, self._context.table_rows)
@@ -72,8 +72,6 @@ class Finish:
     def quantized(self, produce: Produce, block: int, blocks: range, span: Span, geometry: Geometry) -> None:
         """Requantize and store the tile `span` of output block `block`; the blocks of `blocks` come in order with the
         same span, so that several are stored together."""
-        if not self._started:
-            self._start()
         pixels = span.pixels
         if self._region is None:
             together = min(blocks.stop - block, max(1, STORE_ROWS // pixels))

@@ -112,6 +112,7 @@ class _MatMul:
         self.x_row = terms.start
         for number, term in enumerate(self.x_terms):
             fill(self.stream, spad(terms.start + number), 1, term, self.w.ref)
+        self.finish.start()
         for batch in range(self.geometry.images):
             for columns in self.columns:
                 for group in self.groups:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from tidemill.compiler.context import Context
 from tidemill.compiler.kernels.transfer import load
 from tidemill.compiler.memory import Region, Ring
@@ -9,6 +11,8 @@ from tidemill.operands import BufferRef, LocalAddress
 
 LOAD_ROWS = 128
 """Rows of one piece: long enough for the bus, short enough that the first use need not wait long."""
+PREFETCH = 3
+"""Pieces that are loaded before anything else, where they stay."""
 
 
 class Pieces:
@@ -21,25 +25,36 @@ class Pieces:
         self, context: Context, ring: Ring, space: str, ref: BufferRef, unit_rows: int, units: int, keep: bool
     ) -> None:
         self._stream, self._ring, self._space, self._ref = context.stream, ring, space, ref
-        self._unit_rows, self._units, self._keep = unit_rows, units, keep
+        self._unit_rows, self._keep = unit_rows, keep
         config = context.config
         self._row_bytes = config.acc_row_bytes if space == "acc" else config.spad_row_bytes
-        self._size = max(1, min(LOAD_ROWS, ring.rows // 2) // unit_rows)
+        size = max(1, min(LOAD_ROWS, ring.rows // 2) // unit_rows)
+        # The first pieces grow, so that work can begin early; a piece has at least `dim` rows.
+        grown = -(-context.config.dim // unit_rows)
+        self._edges = [0]
+        while self._edges[-1] < units:
+            self._edges.append(min(self._edges[-1] + min(grown, size), units))
+            grown *= 2
         self._regions: dict[int, Region] = {}
+
+    def prefetch(self) -> None:
+        """Load the first pieces, so that they are there before the operation's input is."""
+        for piece in range(min(PREFETCH if self._keep else 1, len(self._edges) - 1)):
+            self.at(self._edges[piece])
 
     def at(self, unit: int) -> LocalAddress:
         """First row of a unit; loads its piece where it is not there. Valid until the next call, with `keep` until
         `close`. Raises OutOfRows."""
-        piece, index = divmod(unit, self._size)
+        piece = bisect_right(self._edges, unit) - 1
+        first = self._edges[piece]
         if piece not in self._regions:
             if not self._keep:
                 self.close()
-            first = piece * self._size
-            rows = min(self._size, self._units - first) * self._unit_rows
+            rows = (self._edges[piece + 1] - first) * self._unit_rows
             region = self._regions[piece] = self._ring.take(rows)
             source = self._ref + first * self._unit_rows * self._row_bytes
             load(self._stream, LocalAddress(self._space, region.start), source, rows)
-        return LocalAddress(self._space, self._regions[piece].start + index * self._unit_rows)
+        return LocalAddress(self._space, self._regions[piece].start + (unit - first) * self._unit_rows)
 
     def close(self) -> None:
         """Give all rows back."""
