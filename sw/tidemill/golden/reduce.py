@@ -55,8 +55,8 @@ def onnx_average_pool(x: Affine, y: Affine, count: int, *, unsigned: bool = Fals
     """QLinearAveragePool of windows with `count` pixels; QDQ models with AveragePool run it too.
 
     ONNX Runtime sums float32 numbers in the window's order. The requantization equals the rounded mean of the exact
-    sum in all cases that `rounded_with_zero_point` reaches; ONNX Runtime differs where its sum's error crosses a half. Where x.scale / y.scale is
-    a power of two that leaves windows of 15 pixels, whose halves a float32 scale can miss.
+    sum in all cases that `rounded_with_zero_point` reaches; ONNX Runtime differs where its sum's error crosses a half.
+    Where x.scale / y.scale is a power of two that leaves windows of 15 pixels, whose halves a float32 scale can miss.
     """
     sums = np.arange(-255 * count, 255 * count + 1)
     target = float_mean(sums, x, y, count, unsigned=unsigned)
