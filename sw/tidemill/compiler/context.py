@@ -63,7 +63,7 @@ class Context:
         self.inputs = Ring("inputs", bank, config.spad_rows - 2 * bank)
         self.outputs = Ring("outputs", config.spad_rows - bank, bank)
         self.table_rows = max(1, TABLE_ENTRIES // config.cols)
-        reserved = 2 * self.table_rows + 32
+        reserved = 2 * self.table_rows + max(32, config.acc_rows // 16)
         self.sums = Ring("sums", 0, config.acc_rows - reserved)
         self.parameters = Ring("parameters", config.acc_rows - reserved, reserved)
 
