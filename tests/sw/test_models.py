@@ -173,6 +173,10 @@ def sounds() -> dict[str, np.ndarray]:
     found["extremes"] = rng.choice(np.array([-32768, 0, 32767]), 8000)
     found["lowest"] = np.full(2000, -32768)
     found["sweep"] = 20000 * np.sin(np.arange(16000) ** 2 * 5e-5)
+    found["lowest in the middle"] = rng.normal(0, 20, 8000)
+    for start in range(0, 8000 - audio.WINDOW, audio.WAKE_WORD.step):  # the window's factor is 1 at 239 and 240
+        found["lowest in the middle"][start + 200 : start + 240] = 9000
+        found["lowest in the middle"][start + rng.integers(239, 241)] = -32768
     return {name: value.astype(np.int16) for name, value in found.items()}
 
 
