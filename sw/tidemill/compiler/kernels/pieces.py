@@ -18,7 +18,8 @@ PREFETCH = 3
 class Pieces:
     """`units` of `unit_rows` rows each, contiguous in DRAM at `ref`, in local memory `ring` of `space`.
 
-    With `keep` a piece stays until `close`; else only the piece used last is held, so the next one lands beside it.
+    With `keep` every piece stays until `close`, all in one region, so that nothing is left over between them; else only
+    the piece used last is held, so the next one lands beside it.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class Pieces:
         while self._edges[-1] < units:
             self._edges.append(min(self._edges[-1] + min(grown, size), units))
             grown *= 2
+        self._rows = units * unit_rows
         self._regions: dict[int, Region] = {}
+        self._whole: Region | None = None
 
     def prefetch(self) -> None:
         """Load the first pieces, so that they are there before the operation's input is."""
@@ -51,13 +54,21 @@ class Pieces:
             if not self._keep:
                 self.close()
             rows = (self._edges[piece + 1] - first) * self._unit_rows
-            region = self._regions[piece] = self._ring.take(rows)
+            region = self._regions[piece] = self._take(first * self._unit_rows, rows)
             source = self._ref + first * self._unit_rows * self._row_bytes
             load(self._stream, LocalAddress(self._space, region.start), source, rows)
         return LocalAddress(self._space, self._regions[piece].start + (unit - first) * self._unit_rows)
 
+    def _take(self, first: int, rows: int) -> Region:
+        if not self._keep:
+            return self._ring.take(rows)
+        if self._whole is None:
+            self._whole = self._ring.take(self._rows)
+        return Region(self._whole.start + first, rows)
+
     def close(self) -> None:
         """Give all rows back."""
-        for region in self._regions.values():
+        for region in [self._whole] if self._whole is not None else self._regions.values():
             self._ring.release(region)
+        self._whole = None
         self._regions.clear()
