@@ -9,16 +9,16 @@ from tidemill.compiler.context import Context
 from tidemill.compiler.ir import Add, Conv2D, MatMul, MaxPool2D, MinMax, Mul, Op, SumPool2D, Table
 from tidemill.compiler.kernels.conv import emit_conv
 from tidemill.compiler.kernels.elementwise import emit_add, emit_min_max, emit_mul, emit_table
-from tidemill.compiler.kernels.pooling import emit_max_pool, emit_sum_pool
 from tidemill.compiler.kernels.matmul import emit_matmul
+from tidemill.compiler.kernels.pooling import emit_max_pool, emit_sum_pool
 
 KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {
     Add: emit_add,
     Conv2D: emit_conv,
+    MatMul: emit_matmul,
     MaxPool2D: emit_max_pool,
     MinMax: emit_min_max,
     Mul: emit_mul,
     SumPool2D: emit_sum_pool,
     Table: emit_table,
-    MatMul: emit_matmul,
 }
