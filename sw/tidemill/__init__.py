@@ -2,6 +2,10 @@
 
 from tidemill.asm import AsmError, assemble, assemble_file
 from tidemill.builder import BuildError, ProgramBuilder, acc, spad
+from tidemill.compiler.ir import ModelError
+from tidemill.compiler.ports import InputError
+from tidemill.compiler.report import Report
+from tidemill.compiler.runtime import Call
 from tidemill.config import PRESETS, Config, ConfigError, preset
 from tidemill.driver.buffers import Buffer
 from tidemill.driver.device import Device
@@ -15,6 +19,7 @@ from tidemill.driver.errors import (
 )
 from tidemill.driver.npu import LoadedProgram, Npu, Result
 from tidemill.driver.npu import open_npu as open
+from tidemill.model import Model, compile, load_model
 from tidemill.ops.gemm import GemmRun, gemm, run_gemm
 from tidemill.ops.requant import Requant
 from tidemill.program import Program
@@ -28,26 +33,33 @@ __all__ = [
     "Buffer",
     "BufferMismatch",
     "BuildError",
+    "Call",
     "Config",
     "ConfigError",
     "Device",
     "DeviceError",
     "GemmRun",
     "HardwareError",
+    "InputError",
     "LoadedProgram",
+    "Model",
+    "ModelError",
     "Npu",
     "OutOfMemory",
     "Program",
     "ProgramBuilder",
     "ProgramFileError",
     "ProgramMismatch",
+    "Report",
     "Requant",
     "Result",
     "Timeout",
     "acc",
     "assemble",
     "assemble_file",
+    "compile",
     "gemm",
+    "load_model",
     "load_program",
     "open",
     "preset",

@@ -7,7 +7,7 @@ buffer; whoever places the buffers (the driver) adds the buffer's address there.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,6 +78,17 @@ class Program:
             addresses[buffer.name] = address
             address += buffer.nbytes
         return addresses
+
+    def part(self, first: int, count: int) -> Program:
+        """A program of instructions `first .. first + count - 1` alone, with all buffers."""
+        inside = range(first, first + count)
+        relocations = (replace(r, index=r.index - first) for r in self.relocations if r.index in inside)
+        return replace(
+            self,
+            words=self.words[first : first + count],
+            relocations=tuple(relocations),
+            source=self.source[first : first + count],
+        )
 
     def relocated(self, addresses: dict[str, int]) -> tuple[int, ...]:
         """The instruction words with every buffer at its address."""

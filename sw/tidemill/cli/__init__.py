@@ -12,10 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from tidemill.asm.diagnostics import AsmError
+from tidemill.compiler import ir
+from tidemill.compiler.ports import InputError
 from tidemill.config import ConfigError
 from tidemill.driver.errors import DeviceError
 from tidemill.isa import EncodingError
-from tidemill.models.errors import ModelError
+from tidemill.models import errors
 from tidemill.program_file import ProgramFileError
 
 KNOWN_ERRORS = (
@@ -24,7 +26,9 @@ KNOWN_ERRORS = (
     ProgramFileError,
     DeviceError,
     EncodingError,
-    ModelError,
+    InputError,
+    ir.ModelError,
+    errors.ModelError,
     OSError,
     UnicodeDecodeError,
 )
@@ -87,10 +91,12 @@ def _fail(message: str) -> None:
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="tidemill")
 def main() -> None:
-    """Tidemill: assemble, check and run programs of the NPU.
+    """Tidemill: compile networks and run them on the NPU; assemble, check and run its programs.
 
     \b
     Example:
+      tidemill compile net.tflite -o net.tmb
+      tidemill infer net.tmb --input x.npy --output y.npy
       tidemill asm k.s -o k.tmb
       tidemill run k.tmb --device iss --in A=a.npy --out C=c.npy
     """

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
-from tidemill import program_file
 from tidemill.asm.assembler import assemble_source
 from tidemill.checker import check as check_program
+from tidemill.checker.findings import Finding
+from tidemill.compiler import model_file
+from tidemill.compiler.compiled import CompiledModel, NpuStep
 from tidemill.config import PRESETS, preset
 
 
@@ -16,7 +18,7 @@ from tidemill.config import PRESETS, preset
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--preset", "name", type=click.Choice(list(PRESETS)), help="Configuration where FILE has no .preset.")
 def check(file: Path, name: str | None) -> None:
-    """Check FILE (assembly, or a .tmb program) for accesses that nothing orders, deadlocks and ranges.
+    """Check FILE (assembly, or a .tmb file) for accesses that nothing orders, deadlocks and ranges.
 
     Exits with 1 where there are errors; warnings alone exit with 0.
 
@@ -25,7 +27,7 @@ def check(file: Path, name: str | None) -> None:
       tidemill check k.s
     """
     if file.suffix == ".tmb":
-        findings = check_program(program_file.load(file))
+        findings = _findings(file)
         messages = [f"{file}: {f.severity}: {f.message} [{f.kind}]" for f in findings]
         errors = sum(finding.severity == "error" for finding in findings)
     else:
@@ -39,3 +41,15 @@ def check(file: Path, name: str | None) -> None:
         click.echo(f"tidemill: error: {file}: {errors} error{'s' if errors != 1 else ''}", err=True)
         raise click.exceptions.Exit(1)
     click.echo(f"{file}: no errors, {len(messages)} warning{'s' if len(messages) != 1 else ''}")
+
+
+def _findings(file: Path) -> list[Finding]:
+    """Of a program, or of each segment of a compiled model."""
+    loaded = model_file.load_any(file)
+    if not isinstance(loaded, CompiledModel):
+        return check_program(loaded)
+    found: list[Finding] = []
+    for step in loaded.steps:
+        if isinstance(step, NpuStep):
+            found += check_program(loaded.program.part(step.first, step.count))
+    return found

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from tidemill import program_file
 from tidemill.asm.disassembler import disassemble
+from tidemill.compiler import model_file
 from tidemill.files import write_whole
 
 
@@ -15,13 +15,13 @@ from tidemill.files import write_whole
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File for the source; default: the terminal.")
 def disasm(program: Path, output: Path | None) -> None:
-    """Print the assembly source of PROGRAM, a .tmb file.
+    """Print the assembly source of PROGRAM, a .tmb file: a program, or the program of a compiled model.
 
     \b
     Example:
       tidemill disasm k.tmb -o k.s
     """
-    text = disassemble(program_file.load(program))
+    text = disassemble(model_file.load_program(program))
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -49,6 +49,12 @@ def load_any(path: str | Path) -> CompiledModel | Program:
     return unframe(Path(path).read_bytes(), str(path), _decode_any)
 
 
+def load_program(path: str | Path) -> Program:
+    """The program at `path`, or that of the compiled model there; raises ProgramFileError, OSError."""
+    loaded = load_any(path)
+    return loaded.program if isinstance(loaded, CompiledModel) else loaded
+
+
 def to_bytes(model: CompiledModel) -> bytes:
     """The content of the .tmb file of `model`."""
     payload: dict[str, Any] = {

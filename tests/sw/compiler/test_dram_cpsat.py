@@ -45,7 +45,7 @@ def test_a_plan_is_valid_and_reaches_the_bound(seed: int) -> None:
 
 
 def test_it_is_better_where_greedy_is_not_optimal() -> None:
-    lives = lifetimes(0, 60)
+    lives = lifetimes(4, 60)
     assert peak(lives, optimal_fit(lives)) == lower_bound(lives) < peak(lives, first_fit(lives))
 
 
