@@ -32,6 +32,8 @@ WLOAD_OVERHEAD = TIMING.wload_setup + TIMING.wload_pipeline
 LOAD_OVERHEAD = 8
 LATENCY = 50
 """From a load's start to its rows, and from a store's start to its end."""
+READ_WEIGHT = 1 / 32
+"""What a cycle of reading costs even where it is hidden: the operations around want the bus, too."""
 KEEP_TILES = 8
 """Tiles with fewer rows than the largest one divided by this are not tried."""
 MAX_WINDOW = BY_MNEMONIC["vx.dims"].field("k0").legal_max
@@ -390,4 +392,4 @@ def plan_conv(context: Context, op: Conv2D, weights: WeightTiles) -> ConvPlan:
     plans = Planner(context, op, weights).plans()
     if depthwise_fits(op) and math.prod(op.weights.shape[1:3]) <= context.weights.rows:
         plans += Planner(context, op, None).plans()
-    return min(plans, key=lambda plan: plan.total)
+    return min(plans, key=lambda plan: plan.total + plan.read * READ_WEIGHT)
