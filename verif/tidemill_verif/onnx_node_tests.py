@@ -41,7 +41,7 @@ OPERATORS = QUANTIZED | {
 """The operators whose cases run."""
 IR_VERSION = 13
 OPSET = 26
-"""Newest file format and operator set the pinned onnxruntime runs; newer sets only add element types, cases of theirs run as this."""
+"""Newest file format and operator set the pinned onnxruntime runs; newer sets add element types only."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def cases(pattern: str = "") -> Iterator[Any]:
         found = load_model_tests(kind="node")
     for case in found:
         if operator(case) in OPERATORS and re.search(pattern, case.name):
-            case.model.ir_version = min(case.model.ir_version, IR_VERSION)
-            for entry in case.model.opset_import:
+            model: Any = case.model
+            model.ir_version = min(model.ir_version, IR_VERSION)
+            for entry in model.opset_import:
                 entry.version = min(entry.version, OPSET) if not entry.domain else entry.version
             yield case
 

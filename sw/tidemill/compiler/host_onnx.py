@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.golden import onnx_tables
+
 Array = NDArray[Any]
 Attributes = Mapping[str, Any]
+PARAMETERS = ("alpha", "beta", "gamma", "approximate")
+"""Attributes of elementwise functions."""
 LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
 
 
@@ -114,29 +118,19 @@ def _clip(attributes: Attributes, x: Array) -> Array:
     return np.asarray(np.minimum(np.maximum(x, limits[0]), limits[1]))
 
 
-def _leaky_relu(attributes: Attributes, x: Array) -> Array:
-    return np.where(x >= 0, x, x * np.float32(attributes["alpha"]))
+def _golden(function: Callable[..., Array]) -> Callable[[Attributes, Array], Array]:
+    def run(attributes: Attributes, x: Array) -> Array:
+        return function(x, **{name: attributes[name] for name in attributes if name in PARAMETERS})
 
-
-def _hard_sigmoid(attributes: Attributes, x: Array) -> Array:
-    line = np.float32(attributes["alpha"]) * x + np.float32(attributes["beta"])
-    return np.asarray(np.maximum(np.minimum(line, np.float32(1)), np.float32(0)))
+    return run
 
 
 UNARY: dict[str, Callable[[Attributes, Array], Array]] = {
+    **{name: _golden(function) for name, function in onnx_tables.FUNCTIONS.items()},
     "Relu": lambda attributes, x: np.maximum(x, x.dtype.type(0)),
     "Clip": _clip,
-    "LeakyRelu": _leaky_relu,
-    "HardSigmoid": _hard_sigmoid,
-    "Abs": lambda attributes, x: np.abs(x),
-    "Neg": lambda attributes, x: -x,
-    "Sign": lambda attributes, x: np.sign(x),
-    "Floor": lambda attributes, x: np.floor(x),
-    "Ceil": lambda attributes, x: np.ceil(x),
-    "Round": lambda attributes, x: np.rint(x),
-    "Sqrt": lambda attributes, x: np.sqrt(x),
 }
-"""f(attributes, x) of elementwise operators that numpy computes as ONNX Runtime does."""
+"""f(attributes, x) of elementwise operators, as ONNX Runtime computes them."""
 
 
 def _integer_division(a: Array, b: Array) -> Array:
@@ -210,6 +204,57 @@ def reduce(attributes: Attributes, x: Array) -> list[Array]:
     return [np.asarray(_REDUCE[attributes["function"]](x, axis=tuple(attributes["axes"]), keepdims=True))]
 
 
+def average_pool(attributes: Attributes, x: Array) -> list[Array]:
+    """QLinearAveragePool of [N, H, W, C]: float32 sums in the order of each window's pixels (QLinearPoolNhwc2DTask)."""
+    scale = np.asarray(attributes["x_scale"], dtype=np.float32)
+    real = (x.astype(np.int32) - attributes["x_zero_point"]).astype(np.float32) * scale
+    (kh, kw), (sh, sw) = attributes["kernel"], attributes["strides"]
+    top, bottom, left, right = attributes["padding"]
+    margins = ((0, 0), (top, bottom), (left, right), (0, 0))
+    inside = np.pad(np.ones((1, *x.shape[1:3], 1), dtype=np.float32), margins)
+    padded = np.pad(real, margins)
+    height, width = (padded.shape[1] - kh) // sh + 1, (padded.shape[2] - kw) // sw + 1
+    total = np.zeros((x.shape[0], height, width, x.shape[3]), dtype=np.float32)
+    count = np.zeros((1, height, width, 1), dtype=np.float32)
+    for i, j in np.ndindex(kh, kw):
+        rows, columns = slice(i, i + (height - 1) * sh + 1, sh), slice(j, j + (width - 1) * sw + 1, sw)
+        total += padded[:, rows, columns]
+        count += inside[:, rows, columns]
+    mean = total / (np.float32(kh * kw) if attributes["include"] else count)
+    offset, zero_point = attributes["offset"], np.float32(attributes["y_zero_point"])
+    rounded = np.rint(mean / np.asarray(attributes["y_scale"], dtype=np.float32) + zero_point)
+    low, high = attributes["limits"]
+    return [np.clip(rounded.astype(np.int64) - offset, low, high).astype(np.int8)]
+
+
+def softmax(attributes: Attributes, x: Array) -> list[Array]:
+    """QLinearSoftmax: exponentials by a float32 table, float32 sums (QlinearSoftmaxCPU)."""
+    shape, axis = x.shape, attributes["axis"]
+    rows = x.reshape(int(np.prod(shape[:axis])), -1) if attributes["flatten"] else np.swapaxes(x, axis, -1)
+    length = rows.shape[-1]
+    scale = np.float64(np.float32(attributes["scale"]))
+    room = np.float64(np.log(np.finfo(np.float32).max / np.float32(length)))
+    shift = max(0.0, room - 5) / scale
+    table = np.exp((np.arange(256) - 255 + shift) * scale).astype(np.float32)
+    exponentials = table[rows.astype(np.int64) + 255 - rows.max(axis=-1, keepdims=True).astype(np.int64)]
+    total = np.add.accumulate(exponentials, axis=-1)[..., -1:]
+    steps = np.floor(np.float32(1) / np.float32(attributes["y_scale"]))
+    values = np.rint(exponentials * steps / total).astype(np.int64) + attributes["y_zero_point"]
+    if attributes["dtype"] == "uint8":
+        held_values = (np.minimum(values, 255) - 128).astype(np.int8)
+    else:
+        held_values = np.minimum(values, 255).astype(np.int8)
+    return [held_values.reshape(shape) if attributes["flatten"] else np.swapaxes(held_values, axis, -1)]
+
+
+def argmax(attributes: Attributes, x: Array) -> list[Array]:
+    """Index of the first (or last) largest element along `axis`; held bytes have the model's order."""
+    axis = attributes["axis"]
+    if not attributes["last"]:
+        return [np.argmax(x, axis=axis, keepdims=True).astype(np.int64)]
+    return [x.shape[axis] - 1 - np.argmax(np.flip(x, axis), axis=axis, keepdims=True).astype(np.int64)]
+
+
 FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "onnx.quantize": quantize,
     "onnx.dequantize": dequantize,
@@ -225,4 +270,7 @@ FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "onnx.binary": binary,
     "onnx.where": where,
     "onnx.reduce": reduce,
+    "onnx.average_pool": average_pool,
+    "onnx.softmax": softmax,
+    "onnx.argmax": argmax,
 }

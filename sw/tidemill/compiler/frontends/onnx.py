@@ -16,6 +16,7 @@ import numpy as np
 from tidemill.compiler.frontends import (  # the modules register their handlers
     onnx_elementwise,
     onnx_layers,
+    onnx_means,
     onnx_moves,
     onnx_pools,
     onnx_quantize,
@@ -34,8 +35,9 @@ from tidemill.compiler.frontends.onnx_values import (
 )
 from tidemill.compiler.frontends.report import NodeReport
 from tidemill.compiler.ir import Graph, Host, ModelError, Op, Port
+from tidemill.compiler.validate import validate
 
-MODULES = (onnx_elementwise, onnx_layers, onnx_moves, onnx_pools, onnx_quantize)
+MODULES = (onnx_elementwise, onnx_layers, onnx_means, onnx_moves, onnx_pools, onnx_quantize)
 """What knows the operators."""
 CHANNELS_LAST = {"Conv", "QLinearConv", "ConvInteger", "MaxPool", "AveragePool", "QLinearAveragePool", "Resize"}
 """Operators that want their 3-D or 4-D input with the channels last."""
@@ -60,7 +62,9 @@ def load_onnx(data: bytes, name: str, dims: Mapping[str, int] | None = None, fol
         for node in model.nodes:
             if node.index in live:
                 convert(converter, node)
-        return finish(converter)
+        graph = finish(converter)
+    validate(graph)
+    return graph
 
 
 def start(model: Model) -> Converter:

@@ -272,6 +272,10 @@ class Converter:
         result.tensors[identity(len(shape))] = tensor
         return result
 
+    def logical(self, a: Activation) -> Activation:
+        """`a` with only its form in logical order."""
+        return Activation(a.name, a.shape, a.dtype, {identity(len(a.shape)): self.build.tensor(a)})
+
     def unknown(self, node: Node) -> bool:
         """Whether an input comes from a node that could not be understood."""
         return any(isinstance(self.values.get(name), Unknown) for name in node.inputs)

@@ -27,6 +27,8 @@ from tidemill.compiler.frontends.onnx_values import (
 from tidemill.compiler.ir import Add, Host, MinMax, Mul, Requantize, Tensor
 from tidemill.golden import affine, elementwise
 
+EXACT = ("Relu", "Clip", "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Sqrt", "LeakyRelu", "HardSigmoid")
+"""Functions of float32 whose every result is the one of IEEE 754 arithmetic."""
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 OF_INTEGERS = ("Relu", "Clip", "Abs", "Neg", "Sign")
 NUMBERS = (*INTEGERS, "float32", "float64")
@@ -50,7 +52,7 @@ def on_host(
 # ---- one operand
 
 
-@handles(*UNARY)
+@handles(*sorted(set(UNARY) - {"Identity"}))
 def unary(c: Converter, node: Node) -> Value:
     """A function of one operand: a table where the operand is a function of an int8 tensor."""
     x = c.value(node, 0)
@@ -78,6 +80,8 @@ def unary(c: Converter, node: Node) -> Value:
             )
         if x.apply is not None:
             return x.apply(function)
+    exact = node.op in EXACT or dtype != "float32"
+    require(exact, node, "of float32 data that no QuantizeLinear follows, it is not computed exactly")
     return on_host(c, node, "onnx.unary", {"function": node.op, **attributes}, [x], dtype)
 
 
@@ -271,14 +275,16 @@ def quantized_pair(
             return y
         if fused:
             exact = exact_fused
-    if node.op in ("Max", "Min") and np.array_equal(a.table, b.table) and a.activation.dtype == b.activation.dtype:
-        chosen = min_max(c, node, a.activation, b.activation, node.op == "Max", a.activation.dtype, None)
-        places = np.arange(256, dtype=np.uint8).view(np.int8)
-        winner = BINARY[node.op](places[:, None], places)
-        table = np.diagonal(exact)
-        if np.array_equal(table[winner.view(np.uint8)], exact):
-            return c.table(node, chosen, table, target.dtype, target)
-        c.build.ops.pop()
+    if node.op in ("Max", "Min") and direct:
+        # quantization keeps the order, so each operand may be quantized first
+        limits_, kind = (np.float32(low), np.float32(high)), target.dtype
+        parts = [
+            c.table(
+                node, r.activation, target.quantize(np.clip(r.table, *limits_)) - np.int16(target.offset), kind, target
+            )
+            for r in (a, b)
+        ]
+        return min_max(c, node, parts[0], parts[1], node.op == "Max", target.dtype, target)
     y = on_host_table(c, node, a, b, exact.astype(np.int8))
     return Activation(y.name, y.shape, target.dtype, y.tensors, quantization=target)
 

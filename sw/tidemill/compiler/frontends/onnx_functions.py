@@ -11,7 +11,7 @@ import numpy as np
 from tidemill.compiler.frontends.onnx_convert import Converter
 from tidemill.compiler.frontends.onnx_model import Node
 from tidemill.compiler.frontends.onnx_values import require
-from tidemill.compiler.host_onnx import BINARY, UNARY, Array
+from tidemill.compiler.host_onnx import BINARY, PARAMETERS, UNARY, Array
 
 __all__ = ["BINARY", "UNARY", "unary_function"]
 
@@ -24,10 +24,11 @@ def unary_function(c: Converter, node: Node, dtype: str) -> tuple[Callable[[Arra
         attributes = {"low": low, "high": high}
     elif node.op == "Relu":
         attributes = {"low": 0.0, "high": math.inf}
-    elif node.op == "LeakyRelu":
-        attributes = {"alpha": float(node.number("alpha", 0.01))}
-    elif node.op == "HardSigmoid":
-        attributes = {"alpha": float(node.number("alpha", 0.2)), "beta": float(node.number("beta", 0.5))}
+    else:
+        for name in PARAMETERS:
+            if name in node.attributes:
+                value = node.attributes[name]
+                attributes[name] = node.text(name, "") if isinstance(value, bytes) else float(node.number(name, 0.0))
     function = UNARY[node.op]
 
     def run(x: Array) -> Array:

@@ -127,6 +127,6 @@ def _result_size(node: Node, inputs: list[Array]) -> int:
 def is_float(model: Model) -> bool:
     """A model with layers and without anything quantized."""
     ops = {node.op for node in model.nodes}
-    quantized = any("Quantize" in op or "QLinear" in op or "Integer" in op or op == "QGemm" for op in ops)
+    quantized = any(mark in op for op in ops for mark in ("uantizeLinear", "QLinear", "Integer", "QGemm"))
     layers = ops & {"Conv", "Gemm", "MatMul", "ConvTranspose", "LSTM", "GRU", "Attention"}
     return bool(layers) and not quantized

@@ -169,7 +169,7 @@ def read_model(data: bytes, name: str, dims: Mapping[str, int] | None = None, fo
     symbols = dict(dims or {})
     _fix_dimensions(proto.graph, initializers, symbols, name)
     try:
-        onnx.checker.check_model(proto)
+        _check(proto)
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=False)
@@ -240,6 +240,18 @@ def _load_external(proto: onnx.ModelProto, name: str, folder: Path | None) -> No
             raise ModelError(f"{name}: initializer {tensor.name!r}: external data: {error}") from None
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    """ONNX's checker. Outputs without a shape, which it refuses, are common and harmless."""
+    shapeless = [info.type.tensor_type for info in proto.graph.output if not info.type.tensor_type.HasField("shape")]
+    for tensor in shapeless:
+        tensor.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto)
+    finally:
+        for tensor in shapeless:
+            tensor.ClearField("shape")
 
 
 def _fix_dimensions(graph: onnx.GraphProto, initializers: set[str], symbols: dict[str, int], name: str) -> None:

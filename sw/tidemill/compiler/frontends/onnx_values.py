@@ -310,6 +310,21 @@ class Builder:
             attributes: dict[str, Any] = {"index": index, "fill": fill}
             self.ops.append(Host(name, source, inputs, [output], "onnx.move", attributes))
 
+    def view(self, tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+        """The elements of `tensor` in order, with another shape."""
+        if tensor.shape == shape:
+            return tensor
+        result = Tensor(name, shape, tensor.dtype, tensor.scale, tensor.zero_point)
+        self.move(name, "Reshape", [tensor], np.arange(tensor.size, dtype=np.int64).reshape(shape), result)
+        return result
+
+    @staticmethod
+    def piece(tensor: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+        """A tensor that an operation writes instead of `tensor`, to be reshaped to it; itself if the shapes agree."""
+        if tensor.shape == shape:
+            return tensor
+        return Tensor(name, shape, tensor.dtype, tensor.scale, tensor.zero_point)
+
     def output(self, name: str, activation: Activation) -> Port:
         """The border of an output of the model."""
         order = activation.order
