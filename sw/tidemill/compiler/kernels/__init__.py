@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tidemill.compiler.context import Context
-from tidemill.compiler.ir import Add, Conv2D, MatMul, MaxPool2D, MinMax, Mul, Op, SumPool2D, Table
+from tidemill.compiler.ir import Add, Conv2D, MatMul, MaxPool2D, MinMax, Move, Mul, Op, SumPool2D, Table
 from tidemill.compiler.kernels.conv import emit_conv
 from tidemill.compiler.kernels.elementwise import emit_add, emit_min_max, emit_mul, emit_table
 from tidemill.compiler.kernels.matmul import emit_matmul
+from tidemill.compiler.kernels.move import emit_move
 from tidemill.compiler.kernels.pooling import emit_max_pool, emit_sum_pool
 
 KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {
@@ -18,6 +19,7 @@ KERNELS: dict[type[Op], Callable[[Context, Any], None]] = {
     MatMul: emit_matmul,
     MaxPool2D: emit_max_pool,
     MinMax: emit_min_max,
+    Move: emit_move,
     Mul: emit_mul,
     SumPool2D: emit_sum_pool,
     Table: emit_table,

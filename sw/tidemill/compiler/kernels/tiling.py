@@ -32,11 +32,11 @@ Piece = tuple[int, int]
 """(start, count)"""
 
 
-def pieces(total: int, largest: int) -> list[Piece]:
-    """Cut `total` rows into even pieces of at most `largest` (and MAX_N0), `TILES` or more where they stay above
+def pieces(total: int, largest: int, parts: int = TILES) -> list[Piece]:
+    """Cut `total` rows into even pieces of at most `largest` (and MAX_N0), `parts` or more where they stay above
     `MIN_TILE` rows."""
     largest = min(largest, MAX_N0)
-    count = max(-(-total // largest), min(TILES, total // MIN_TILE), 1)
+    count = max(-(-total // largest), min(parts, total // MIN_TILE), 1)
     edges = [total * i // count for i in range(count + 1)]
     return [(low, high - low) for low, high in itertools.pairwise(edges)]
 
