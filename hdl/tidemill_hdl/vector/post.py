@@ -46,7 +46,8 @@ class PostPath(wiring.Component):
     mode, preshift, zero_point : In: as of `Requantizer`.
     clamp : In(1): requantized values are limited to low..high.
     low, high : In(signed 8): low <= high.
-    restart : In(1): a pulse before each instruction: parameter rows and table entries are counted from here.
+    restart : In(1): a pulse before each instruction, when every result of the one before it is out: parameter rows and
+        table entries are counted from here, and what is left in the pipeline is forgotten.
     i : In(stream of acc_row): `cols / requant_lanes` cycles a row (LOAD_LUT: `cols` cycles).
     o : Out(stream of acc_row): results in order; none while loading.
     loaded : Out(1): a pulse for each row of LOAD_PARAM (bias, multiplier, shift) and LOAD_LUT; its values are in use
@@ -190,7 +191,8 @@ class PostPath(wiring.Component):
         for n in range(1, longest + 1):
             valid.append(Signal(name=f"valid_{n}"))
             last.append(Signal(name=f"last_{n}", reset_less=True))
-            m.d.sync += [valid[n].eq(valid[n - 1]), last[n].eq(last[n - 1])]
+            # A row leaves at its kind's tap; behind that tap it must not meet an instruction of a longer kind.
+            m.d.sync += [valid[n].eq(valid[n - 1] & ~self.restart), last[n].eq(last[n - 1])]
         reduced = self._reduce(m, value, valid[tree_levels], last[tree_levels])
 
         # ---- groups to row
@@ -244,4 +246,6 @@ class PostPath(wiring.Component):
             m.d.sync += [running.eq(total), opened.eq(~last)]
             with m.If(last):
                 m.d.sync += reduced.eq(total)
+        with m.If(self.restart):
+            m.d.sync += opened.eq(0)
         return reduced
