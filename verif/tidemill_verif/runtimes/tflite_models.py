@@ -15,6 +15,8 @@ from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as sch
 _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
 }
 
 
@@ -31,19 +33,14 @@ class Tensor:
     axis: int = 0
 
 
-def run(
-    operator: str, options: object | None, inputs: Sequence[Tensor], output: Tensor, *values: NDArray[np.int8]
-) -> NDArray[np.int8]:
-    """Run one builtin operator: `values` feed the inputs without data, in their order; the result is the output.
-
-    `options` is None for an operator without any.
-    """
+def build(operator: str, options: object | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bytes:
+    """A model file of one builtin operator; inputs without data are the model's inputs, in their order."""
     model = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]
     graph = schema.SubGraphT()
     graph.tensors = []
-    for number, tensor in enumerate((*inputs, output)):
+    for number, tensor in enumerate((*inputs, *outputs)):
         entry = schema.TensorT()
         entry.name = f"t{number}"
         entry.shape = list(tensor.shape)
@@ -56,6 +53,9 @@ def run(
             buffer.data = np.frombuffer(tensor.data.tobytes(), dtype=np.uint8)
             entry.buffer = len(model.buffers)
             model.buffers.append(buffer)
+        if len(tensor.scales) == 0:
+            graph.tensors.append(entry)
+            continue
         entry.quantization = schema.QuantizationParametersT()
         entry.quantization.scale = np.asarray(tensor.scales, dtype=np.float32)
         entry.quantization.zeroPoint = np.full(len(tensor.scales), tensor.zero_point, dtype=np.int64)
@@ -65,12 +65,12 @@ def run(
     node = schema.OperatorT()
     node.opcodeIndex = 0
     node.inputs = list(range(len(inputs)))
-    node.outputs = [len(inputs)]
+    node.outputs = [len(inputs) + number for number in range(len(outputs))]
     if options is not None:
         node.builtinOptions = options
         node.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
     graph.operators = [node]
-    graph.inputs, graph.outputs = fed, [len(inputs)]
+    graph.inputs, graph.outputs = fed, node.outputs
     model.subgraphs = [graph]
     code = schema.OperatorCodeT()
     code.builtinCode = getattr(schema.BuiltinOperator, operator)
@@ -79,8 +79,16 @@ def run(
     model.operatorCodes = [code]
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def run(
+    operator: str, options: object, inputs: Sequence[Tensor], output: Tensor, *values: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """Run one builtin operator: `values` feed the inputs without data, in their order; the result is the output."""
+    content = build(operator, options, inputs, [output])
     elements = sum(int(np.prod(tensor.shape)) for tensor in (*inputs, output))
-    interpreter = runtime.Interpreter.from_bytes(bytes(builder.Output()), arena_size=16 * elements + (1 << 16))
+    interpreter = runtime.Interpreter.from_bytes(content, arena_size=16 * elements + (1 << 16))
     for index, value in enumerate(values):
         interpreter.set_input(np.ascontiguousarray(value), index)
     interpreter.invoke()

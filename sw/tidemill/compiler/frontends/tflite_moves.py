@@ -298,7 +298,10 @@ def _blocks(b: GraphBuilder, node: Node, x: ir.Tensor) -> tuple[list[int], list[
 
 
 def space_to_batch(b: GraphBuilder, node: Node) -> None:
-    """SPACE_TO_BATCH_ND: the pixels of each phase of a grid become images."""
+    """SPACE_TO_BATCH_ND: the pixels of each phase of a grid become images.
+
+    Padding holds the zero point, as in TFLite; TFLite Micro never sets the byte that it pads with.
+    """
     x = b.value(node, 0)
     blocks, padding = _blocks(b, node, x)
     rest = len(x.shape) - 1 - len(blocks)
