@@ -240,10 +240,8 @@ def softmax(attributes: Attributes, x: Array) -> list[Array]:
     total = np.add.accumulate(exponentials, axis=-1)[..., -1:]
     steps = np.floor(np.float32(1) / np.float32(attributes["y_scale"]))
     values = np.rint(exponentials * steps / total).astype(np.int64) + attributes["y_zero_point"]
-    if attributes["dtype"] == "uint8":
-        held_values = (np.minimum(values, 255) - 128).astype(np.int8)
-    else:
-        held_values = np.minimum(values, 255).astype(np.int8)
+    offset = 128 if attributes["dtype"] == "uint8" else 0
+    held_values = np.clip(values - offset, -128, 127).astype(np.int8)
     return [held_values.reshape(shape) if attributes["flatten"] else np.swapaxes(held_values, axis, -1)]
 
 

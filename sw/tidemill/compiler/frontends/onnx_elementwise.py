@@ -277,11 +277,9 @@ def quantized_pair(
             exact = exact_fused
     if node.op in ("Max", "Min") and direct:
         # quantization keeps the order, so each operand may be quantized first
-        limits_, kind = (np.float32(low), np.float32(high)), target.dtype
+        ends, kind, offset = (np.float32(low), np.float32(high)), target.dtype, np.int16(target.offset)
         parts = [
-            c.table(
-                node, r.activation, target.quantize(np.clip(r.table, *limits_)) - np.int16(target.offset), kind, target
-            )
+            c.table(node, r.activation, target.quantize(np.clip(r.table, *ends)) - offset, kind, target)
             for r in (a, b)
         ]
         return min_max(c, node, parts[0], parts[1], node.op == "Max", target.dtype, target)

@@ -6,6 +6,7 @@ ONNX Runtime's QLinearConv, QLinearMatMul and QGemm.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -466,7 +467,15 @@ def gemm(c: Converter, node: Node) -> Value:
     scales = np.asarray(qx.scale * scale)
     channel_scales(node, scales, w.shape[-1])
     biases = bias(c, node, 2, scales, w.shape[-1])
-    return pending_product(c, node, gemm_input(c, node, x), qx, w, biases, scales)
+    pending = pending_product(c, node, gemm_input(c, node, x), qx, w, biases, scales)
+    third = c.optional(node, 2)
+    if isinstance(third, Constant) and third.quantized is None:
+
+        def as_float() -> Activation:
+            raise node.error("its bias and its result are not quantized: onnxruntime computes it in float32")
+
+        return dataclasses.replace(pending, as_float=as_float)
+    return pending
 
 
 @handles("com.microsoft.QGemm")

@@ -250,6 +250,10 @@ def softmax_host(
     """QLinearSoftmax on the host."""
     require(qx.dtype == qy.dtype, node, "its input and its result differ in type")
     (axis,) = normalized(node, [axis], len(x.shape))
+    length = math.prod(x.shape[axis:]) if opset < 13 else x.shape[axis]
+    # the largest exponential is FLT_MAX / (length * e**5), and it is multiplied before it is divided
+    steps = math.floor(1 / float(qy.scale))
+    require(steps < 148 * length, node, f"its output scale {float(qy.scale):.3g} makes onnxruntime's float32 overflow")
     attributes = {
         "scale": qx.scale,
         "y_scale": qy.scale,
