@@ -29,9 +29,9 @@ def small_models() -> dict[str, bytes]:
     """Real models where they are at hand, and models of one operator always."""
     models = {name: CASES[name](np.random.default_rng(3)).file for name in OPERATORS}
     folder = os.environ.get("TIDEMILL_MODELS")
-    for name in ("hello_world_int8", "micro_speech_quantized", "kws_dscnn_int8") if folder else ():
-        found = sorted(Path(str(folder)).rglob(f"{name}.tflite"))
-        models |= {name: path.read_bytes() for path in found[:1]}
+    files = sorted(Path(folder).rglob("*.tflite")) if folder else []
+    wanted = ("hello_world_int8", "micro_speech_quantized", "kws_dscnn_int8")
+    models.update({path.stem: path.read_bytes() for path in files if path.stem in wanted})
     try:
         import pymicro_wakeword
     except ImportError:

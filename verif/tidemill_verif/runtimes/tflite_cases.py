@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
-from tidemill_verif.runtimes.tflite_models import Tensor, build, schema
+from tidemill_verif.runtimes.tflite_models import Tensor, build
 
 Rng = np.random.Generator
 
@@ -334,25 +335,33 @@ def slice_(rng: Rng) -> Case:
 def strided_slice(rng: Rng) -> Case:
     """STRIDED_SLICE with begin, end and shrink masks and negative strides."""
     shape = _shape(rng, 4, 2)
-    begins, ends, strides, key, masks = [], [], [], [], [0, 0, 0]
+    begins: list[int] = []
+    ends: list[int] = []
+    strides: list[int] = []
+    key: list[slice | int] = []
+    masks = [0, 0, 0]
     for axis, size in enumerate(shape):
         a, b = sorted(int(v) for v in rng.choice(size + 1, 2, replace=False))
         stride, negative = int(rng.integers(1, 3)), bool(rng.integers(3) == 0)
         if rng.integers(5) == 0:
             masks[2] |= 1 << axis
-            begins.append(a), ends.append(a + 1), strides.append(1), key.append(min(a, size - 1))
-            begins[-1], ends[-1] = key[-1], key[-1] + 1
+            begins.append(a)
+            ends.append(a + 1)
+            strides.append(1)
+            key.append(a)
             continue
+        first: int | None = a - size if rng.integers(2) else a
+        last: int | None = b
         if negative:
             first, last, stride = b - 1, a - 1 if a else -size - 1, -stride
-        else:
-            first, last = a - size if rng.integers(2) else a, b
-        for bit, position in ((0, "begin"), (1, "end")):
-            if rng.integers(4) == 0:
-                masks[bit] |= 1 << axis
-                first, last = (None, last) if position == "begin" else (first, None)
-        begins.append(0 if first is None else first)
-        ends.append(0 if last is None else last)
+        if rng.integers(4) == 0:
+            masks[0] |= 1 << axis
+            first = None
+        if rng.integers(4) == 0:
+            masks[1] |= 1 << axis
+            last = None
+        begins.append(first or 0)
+        ends.append(last or 0)
         strides.append(stride)
         key.append(slice(first, last, stride))
     out = np.empty(shape)[tuple(key)].shape
