@@ -20,7 +20,11 @@ from tidemill.driver.errors import (
 from tidemill.driver.npu import LoadedProgram, Npu, Result
 from tidemill.driver.npu import open_npu as open
 from tidemill.model import Model, compile, load_model
+from tidemill.ops.conv import conv2d, depthwise_conv2d, fully_connected, matmul
+from tidemill.ops.elementwise import activation, add, maximum, minimum, mul, relu, softmax, sub, table
 from tidemill.ops.gemm import GemmRun, gemm, run_gemm
+from tidemill.ops.move import concat, move, pad, transpose
+from tidemill.ops.pool import average_pool2d, max_pool2d, pool2d
 from tidemill.ops.requant import Requant
 from tidemill.program import Program
 from tidemill.program_file import ProgramFileError
@@ -55,15 +59,35 @@ __all__ = [
     "Result",
     "Timeout",
     "acc",
+    "activation",
+    "add",
     "assemble",
     "assemble_file",
+    "average_pool2d",
     "compile",
+    "concat",
+    "conv2d",
+    "depthwise_conv2d",
+    "fully_connected",
     "gemm",
     "load_model",
     "load_program",
+    "matmul",
+    "max_pool2d",
+    "maximum",
+    "minimum",
+    "move",
+    "mul",
     "open",
+    "pad",
+    "pool2d",
     "preset",
+    "relu",
     "run_gemm",
     "save_program",
+    "softmax",
     "spad",
+    "sub",
+    "table",
+    "transpose",
 ]
