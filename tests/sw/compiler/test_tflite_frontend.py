@@ -1,6 +1,6 @@
 """Graphs of TFLite files equal TensorFlow Lite Micro in every tensor that a node computes.
 
-`OPERATOR_SEEDS` (default 4) is the number of random models of each operator.
+`OPERATOR_SEEDS` (default 8) is the number of random models of each operator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tidemill_verif.runtimes.tflite_cases import CASES, draw_inputs, options
 from tidemill_verif.runtimes.tflite_models import Tensor, build
 from tidemill_verif.runtimes.whole_models import TfliteModel
 
-SEEDS = int(os.environ.get("OPERATOR_SEEDS", "4"))
+SEEDS = int(os.environ.get("OPERATOR_SEEDS", "8"))
 MODELS = (
     "ad01_int8",
     "hello_world_int8",
