@@ -8,6 +8,7 @@ back to int8 (exactly, as every lane has one addend that is not zero).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -134,15 +135,15 @@ class _Mover:
         block_rows = self.y.pixels * self.width
         plain = (self.plain.reshape(self.y.blocks, block_rows) != ANY).all(axis=1)
         edges = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), self.y.blocks]
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             if plain[low]:
                 self._copies(low * block_rows, high * block_rows)
             else:
                 self._selections(low * block_rows, high * block_rows)
 
     def _copies(self, first: int, end: int) -> None:
-        for start, count in pieces(end - first, self.context.inputs.rows // 4):
-            start += first
+        for offset, count in pieces(end - first, self.context.inputs.rows // 4):
+            start = first + offset
             with taken((self.context.inputs, count)) as [inputs]:
                 self._gather(inputs.start, self.plain[start : start + count])
                 store(self.context, spad(inputs.start), self.y.ref + start * self.dim, count)
