@@ -45,7 +45,7 @@ def test_small_scales() -> None:
 
 def test_too_long() -> None:
     x = np.zeros((1, 2000), np.int8)
-    with pytest.raises(ModelError, match="at most .* elements, not 2000"):
+    with pytest.raises(ModelError, match=r"at most .* elements, not 2000"):
         compare(preset("tiny"), x, 0.1)
 
 

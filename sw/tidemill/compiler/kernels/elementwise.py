@@ -21,6 +21,7 @@ from tidemill.compiler.kernels.tiling import (
     MAX_LINES,
     MAX_N0,
     MIN_TILE,
+    TILES,
     Piece,
     RowCache,
     affine,
@@ -36,6 +37,9 @@ from tidemill.compiler.kernels.tiling import (
 from tidemill.compiler.memory import pack
 from tidemill.compiler.reference import scale
 from tidemill.isa import Post, RequantMode
+
+SWITCHING_TILES = 4
+"""Tiles where each loads a table: that takes some 280 cycles."""
 
 Rows = tuple[LocalAddress, int]
 """First row of an operand, and the distance to the next (0: one row for all)."""
@@ -173,6 +177,8 @@ class _Operand:
 class _Elementwise:
     """Tiles of the output; subclasses say what one tile does."""
 
+    parts = TILES
+    """Tiles to cut a large operation into."""
     sums_per_row = 0
     """Accumulator rows a row of the output takes, beside those of spread operands."""
 
@@ -216,7 +222,7 @@ class _Elementwise:
         # One row for many pixels: tiles within such a run, so that the row is loaded once.
         runs = [operand.run for operand in self.operands if MIN_TILE // 4 <= operand.run < total]
         if self.flat or not runs:
-            return pieces(total, largest)
+            return pieces(total, largest, self.parts)
         run = min(runs)
         return [(first + start, rows) for first in range(0, total, run) for start, rows in pieces(run, largest)]
 
@@ -306,6 +312,8 @@ class _Sum(_Elementwise):
         super().__init__(context, op, requantize, inputs, bias)
         self.terms = terms
         self.sums_per_row = len(terms)
+        if sum(term.factor == 0 for term in terms) > 1:
+            self.parts = SWITCHING_TILES
         self.tables = RowCache(context, context.parameters)
         self.loaded: int | None = None
         self.forward = True

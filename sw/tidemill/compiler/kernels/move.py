@@ -22,6 +22,7 @@ from tidemill.compiler.ir import ModelError, Move
 from tidemill.compiler.kernels.tiling import (
     MAX_LINES,
     MAX_N0,
+    MIN_TILE,
     TILES,
     affine,
     fill,
@@ -39,6 +40,9 @@ ANY = -1
 """Source of a lane whose value does not matter."""
 FEW_TILES = 16
 """With more weight tiles than this, local memory is filled by few large pieces: each piece loads them again."""
+SHORT_LINE = 4
+"""Rows a line has on average where the DMA copies alone: shorter ones are better loaded in order and sorted by the
+array, since every line costs the DMA some cycles."""
 DMA_LIMITS = (MAX_N0, MAX_LINES, MAX_LINES)
 MATRIX_LIMITS = (MAX_N0, MAX_N0, MAX_N0)
 
@@ -72,6 +76,11 @@ class _Selection:
         """Those of output rows `start .. end - 1`."""
         part = slice(*np.searchsorted(self.target, (start, end)))
         return _Selection(self.target[part], self.source[part], self.tile[part], self.later[part])
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs of equal flags: (first, past the last)."""
+    return list(itertools.pairwise([0, *(np.flatnonzero(np.diff(flags)) + 1).tolist(), len(flags)]))
 
 
 class _Mover:
@@ -131,15 +140,20 @@ class _Mover:
         return found[0], found[1]
 
     def emit(self) -> None:
-        """The whole operation: runs of blocks that are all plain, or not."""
+        """The whole operation: runs of blocks that the DMA can copy, and the others."""
         block_rows = self.y.pixels * self.width
         plain = (self.plain.reshape(self.y.blocks, block_rows) != ANY).all(axis=1)
-        edges = [0, *(np.flatnonzero(np.diff(plain)) + 1).tolist(), self.y.blocks]
-        for low, high in itertools.pairwise(edges):
-            if plain[low]:
-                self._copies(low * block_rows, high * block_rows)
+        if not plain.all():
+            for low, high in _runs(plain):
+                plain[low:high] &= (high - low) * block_rows >= MIN_TILE
+        for low, high in _runs(plain):
+            first, end = low * block_rows, high * block_rows
+            lines = 1 + int(np.count_nonzero(np.diff(self.plain[first:end]) != 1))
+            filled = int(np.count_nonzero(self.plain[first:end] == self.filled))
+            if plain[low] and (lines - filled) * SHORT_LINE <= end - first:
+                self._copies(first, end)
             else:
-                self._selections(low * block_rows, high * block_rows)
+                self._selections(first, end)
 
     def _copies(self, first: int, end: int) -> None:
         for offset, count in pieces(end - first, self.context.inputs.rows // 4):
@@ -168,8 +182,9 @@ class _Mover:
         limit = context.inputs.rows // 4
         few = len(tiles) <= FEW_TILES
         largest = min(context.sums.rows // 2, context.outputs.rows // (4 if few else 2))
+        parts = TILES if few and len(tiles) > 1 else 1
         queue = [(first + start, first + start + count) for start, count in
-                 pieces(end - first, largest, TILES if few else 1)][::-1]  # fmt: skip
+                 pieces(end - first, largest, parts)][::-1]  # fmt: skip
         with ExitStack() as stack:
             resident = None
             if len(tiles) * self.dim <= context.weights.rows // 2:

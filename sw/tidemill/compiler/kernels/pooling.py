@@ -123,8 +123,12 @@ class _Pool:
         return (results - 1) * self.strides[axis] + (taps - 1) * self.dilation[axis] + 1
 
     def _tiles(self, whole: bool) -> Iterator[_Tile]:
-        limit, out_limit = max(self.limit // 2, 1), self.context.outputs.rows // 4
+        out_limit = self.context.outputs.rows // 4
         rows = self._extent(0, self.out_height) * self._extent(1, self.out_width)
+        # Enough tiles to overlap, but none whose input is mostly the borders between tiles.
+        line = self._extent(1, self.out_width)
+        goal = max(-(-self.images * rows // TILES), 2 * MIN_TILE, 3 * self._extent(0, 1) * line)
+        limit = max(min(self.limit // 2, goal), 1)
         if not whole:
             rows_each, columns_each, images = 1, 1, 1
         elif rows <= limit and self.out_height * self.out_width <= out_limit:
