@@ -23,18 +23,19 @@ from onnx import helper, numpy_helper
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 import tidemill as tm
 from tidemill.compiler.compile import compile_graph
 from tidemill.compiler.frontends.onnx import load_onnx
 from tidemill.compiler.frontends.tflite import load_tflite
 from tidemill.compiler.ir import Graph, ModelError
-from tidemill.compiler.runtime import InputError, Session
+from tidemill.compiler.ports import InputError
+from tidemill.compiler.runtime import Session
 from tidemill.config import PRESETS
 from tidemill.driver.errors import DeviceError
 from tidemill.driver.npu import Npu
 from tidemill_verif.runtimes import onnx_models, tflite_models
-from tidemill_verif.runtimes.tflite_models import schema
 
 Array = NDArray[Any]
 Pair = tuple[int, int]
@@ -171,7 +172,7 @@ def onnx_case(seed: int) -> Case:
     """QLinearConv or QGemm on int8 or uint8, as ONNX Runtime computes it."""
     rng = np.random.default_rng(seed)
     layer = random_layer(rng, grouped=True)
-    x_type = rng.choice([np.int8, np.uint8])
+    x_type: type = (np.int8, np.uint8)[int(rng.integers(2))]
     w_type = np.int8 if x_type == np.int8 or rng.random() < 0.5 else np.uint8
     low = int(np.iinfo(x_type).min)
     # Products of uint8 and int8 are summed in pairs with 16 bits on processors without VNNI: keep them small.
@@ -210,7 +211,7 @@ def onnx_case(seed: int) -> Case:
             "QLinearConv", names, ["y"], group=layer.groups, strides=list(layer.strides),
             dilations=list(layer.dilation), pads=[*begin, *end], kernel_shape=list(layer.kernel),
         )  # fmt: skip
-    value = rng.integers(low, low + 256, shape).astype(x_type)
+    value: Array = rng.integers(low, low + 256, shape).astype(x_type)
     expected = onnx_models.run_nodes([node], constants, {"x": value})
     return Case(layer, load_onnx(_onnx_file(node, constants, value, expected), f"seed {seed}"), value, expected)
 
