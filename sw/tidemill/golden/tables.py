@@ -108,13 +108,16 @@ def _int16_multiplier(real: float) -> tuple[int, int]:
 
 
 def tflite_hard_swish(x: Affine, y: Affine) -> Int8:
-    """HARD_SWISH, in 16-bit fixed point. Raises ValueError where TFLite Micro refuses: y's scale < x's / 128."""
+    """HARD_SWISH, in 16-bit fixed point. Raises ValueError where TFLite Micro refuses: y's scale < x's / 128.
+
+    The released runtime divides the scales in double: a float32 quotient rounds some multipliers to another number.
+    """
     low, high = -(1 << 15), (1 << 15) - 1
-    fine = np.float32(1 / 128) * np.float32(x.scale)
-    out_multiplier, out_shift = _int16_multiplier(float(fine / np.float32(y.scale)))
+    fine = float(np.float32(x.scale)) / 128
+    out_multiplier, out_shift = _int16_multiplier(fine / float(np.float32(y.scale)))
     if out_shift > 0:
         raise ValueError(f"HARD_SWISH needs an output scale of at least input scale / 128, not {y.scale}")
-    multiplier, shift = _int16_multiplier(float(fine / np.float32(3 / 32768)))
+    multiplier, shift = _int16_multiplier(fine / (3 / 32768))
     value = (_Q - x.zero_point) << 7
     on_output_scale = _high_mul16(value, out_multiplier)
     relu = np.clip(value << min(shift - 1, 16), low, high) if shift > 0 else value

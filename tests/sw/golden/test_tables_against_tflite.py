@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -54,8 +54,22 @@ def test_relu6() -> None:
         assert np.array_equal(tables.tflite_relu6(x), _run("RELU6", None, x, y)), x
 
 
+def _pairs_near_a_half(seed: int) -> Iterator[tuple[Affine, Affine]]:
+    """Quantizations whose 16-bit output multiplier depends on whether the scales are divided in float32 or double."""
+    rng = np.random.default_rng(seed)
+    x = np.exp2(rng.uniform(-10, 0, 1_000_000)).astype(np.float32)
+    y = (x * np.exp2(rng.uniform(-6, 6, x.size))).astype(np.float32)
+    single, double = (np.frexp(q.astype(np.float64))[0] for q in (x / y, x.astype(np.float64) / y))
+    for case in np.flatnonzero(np.floor(single * 2**15 + 0.5) != np.floor(double * 2**15 + 0.5)):
+        zeros = rng.integers(-128, 128, 2)
+        yield Affine(float(x[case]), int(zeros[0])), Affine(float(y[case]), int(zeros[1]))
+
+
 def test_hard_swish() -> None:
-    for x, y in _pairs(3):
+    known = Affine(0.11871220916509628, -16), Affine(0.06549308449029922, -77)
+    near = list(_pairs_near_a_half(1))
+    assert len(near) > 500
+    for x, y in (known, *_pairs(3), *near):
         assert np.array_equal(tables.tflite_hard_swish(x, y), _run("HARD_SWISH", None, x, y)), (x, y)
 
 
