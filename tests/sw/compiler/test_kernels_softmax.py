@@ -43,6 +43,13 @@ def test_small_scales() -> None:
         compare(preset("small"), rng.integers(-20, 20, (9, 21), dtype=np.int8), scale)
 
 
+def test_every_difference() -> None:
+    """Results near one half and one: here the reciprocal's last step shows."""
+    x = np.stack([np.full(256, 127), 127 - np.arange(256)], axis=-1).astype(np.int8)
+    for scale in (0.005, 0.01, 0.02):
+        compare(preset("base"), x, scale)
+
+
 def test_too_long() -> None:
     x = np.zeros((1, 2000), np.int8)
     with pytest.raises(ModelError, match=r"at most .* elements, not 2000"):
