@@ -16,7 +16,7 @@ from enum import Enum
 
 from tidemill.compiler.context import Context
 from tidemill.compiler.ir import Conv2D, ModelError
-from tidemill.compiler.kernels.pieces import LOAD_ROWS
+from tidemill.compiler.kernels.pieces import LOAD_ROWS, PREFETCH
 from tidemill.compiler.kernels.transfer import MAX_LINES, MAX_ROWS
 from tidemill.compiler.kernels.weights import WeightTiles
 from tidemill.compiler.memory import blocks_of
@@ -28,7 +28,8 @@ TIMING = Timing()
 VECTOR_OVERHEAD = TIMING.vector_setup + TIMING.vector_pipeline
 REQUANT_OVERHEAD = VECTOR_OVERHEAD + TIMING.vector_requant + TIMING.vector_param
 """Cycles of a requantization beside its rows, parameters included."""
-WLOAD_OVERHEAD = TIMING.wload_setup + TIMING.wload_pipeline
+RUN_OVERHEAD = 4
+"""Cycles of a run beside its rows, and of a weight load beside its own, as measured."""
 LOAD_OVERHEAD = 8
 LATENCY = 50
 """From a load's start to its rows, and from a store's start to its end."""
@@ -355,7 +356,7 @@ class Planner:
         write = (
             self.out_blocks * total_pixels * self.out_bytes // config.axi_bytes + spans * len(groups) * LOAD_OVERHEAD
         )
-        matrix = tiles * spans * max(pixels + 1, config.rows + WLOAD_OVERHEAD)
+        matrix = tiles * spans * (max(pixels, config.rows + TIMING.wload_setup + TIMING.wload_pipeline) + RUN_OVERHEAD)
         cost, overhead = 0, 0
         if not self.bias_only:
             cost = max(self.taps if weights is None else 1, lanes)
@@ -364,11 +365,12 @@ class Planner:
             cost += lanes if self.table else 1
             overhead += VECTOR_OVERHEAD + TIMING.vector_table
         vector = self.out_blocks * spans * (pixels * cost + overhead)
-        # what nothing overlaps: the first input and weights, the last block's way out
-        first = in_rows * beats / loads + min(constant, config.dim) * beats + LATENCY
-        last = pixels * (cost + self.out_bytes / config.axi_bytes) + overhead + LATENCY
+        # What nothing overlaps: the first input and weights, the last block's way out
+        prefetched = config.dim * (1 if plan.order is Order.STREAM else (1 << PREFETCH) - 1)
+        first = in_rows * beats / loads + min(constant, prefetched) * beats + LATENCY
+        last = pixels * self.out_bytes / config.axi_bytes + LATENCY
         if weights is not None:
-            last += 3 * config.rows
+            last += pixels * cost + overhead + 3 * config.rows
         total = max(read, write, matrix, vector) + first + last
         return replace(plan, read=int(read), write=int(write), matrix=int(matrix), vector=int(vector), total=int(total))
 
