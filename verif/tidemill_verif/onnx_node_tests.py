@@ -8,6 +8,7 @@ Cases that the backend refuses with a ModelError count as unsupported, with the 
 from __future__ import annotations
 
 import collections
+import functools
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -62,14 +63,18 @@ def operator(case: Any) -> str:
     return "DynamicQuantizeLinear" if case.name.startswith("test_dynamicquantizelinear") else ""
 
 
-def cases(pattern: str = "") -> Iterator[Any]:
-    """The node tests of `OPERATORS` whose names match the regular expression `pattern`."""
+@functools.cache
+def _all_cases() -> list[Any]:
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = load_model_tests(kind="node")
-    for case in found:
+        return list(load_model_tests(kind="node"))
+
+
+def cases(pattern: str = "") -> Iterator[Any]:
+    """The node tests of `OPERATORS` whose names match the regular expression `pattern`."""
+    for case in _all_cases():
         if operator(case) in OPERATORS and re.search(pattern, case.name):
             model: Any = case.model
             model.ir_version = min(model.ir_version, IR_VERSION)

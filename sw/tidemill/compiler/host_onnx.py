@@ -59,6 +59,22 @@ def dequantize(attributes: Attributes, x: Array) -> list[Array]:
     return [(difference.astype(np.float32) * scale).astype(np.float32)]
 
 
+def _computed(dtype: str, scale: Array, zero_point: tuple[Array, ...]) -> Attributes:
+    """Parameters of `quantize` and `dequantize` that are tensors of the graph."""
+    zero = model(zero_point[0], dtype).astype(np.int64).reshape(()) if zero_point else np.int64(0)
+    return {"scale": scale.reshape(()), "zero_point": zero, "dtype": dtype}
+
+
+def quantize_computed(attributes: Attributes, x: Array, scale: Array, *zero_point: Array) -> list[Array]:
+    """QuantizeLinear by a scale and zero point that are computed."""
+    return quantize(_computed(attributes["dtype"], scale, zero_point), x)
+
+
+def dequantize_computed(attributes: Attributes, x: Array, scale: Array, *zero_point: Array) -> list[Array]:
+    """DequantizeLinear by a scale and zero point that are computed."""
+    return dequantize(_computed(attributes["dtype"], scale, zero_point), x)
+
+
 def dynamic_quantize(attributes: Attributes, x: Array) -> list[Array]:
     """DynamicQuantizeLinear: uint8 values, scale and zero point (GetQuantizationParameter)."""
     low = np.minimum(np.min(x, initial=0), np.float32(0)).astype(np.float32)
@@ -99,8 +115,9 @@ def minus_zero_point(attributes: Attributes, acc: Array, zero_point: Array) -> l
 
 
 def cast(attributes: Attributes, x: Array) -> list[Array]:
-    """To another type; integers wrap."""
-    return [held(model(x, attributes["source"]).astype(attributes["dtype"]), attributes["dtype"])]
+    """To another type; integers wrap, what float values out of an integer's range become is not defined by ONNX."""
+    with np.errstate(invalid="ignore"):
+        return [held(model(x, attributes["source"]).astype(attributes["dtype"]), attributes["dtype"])]
 
 
 def matmul(attributes: Attributes, a: Array, b: Array) -> list[Array]:
@@ -256,6 +273,8 @@ def argmax(attributes: Attributes, x: Array) -> list[Array]:
 FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "onnx.quantize": quantize,
     "onnx.dequantize": dequantize,
+    "onnx.quantize_computed": quantize_computed,
+    "onnx.dequantize_computed": dequantize_computed,
     "onnx.dynamic_quantize": dynamic_quantize,
     "onnx.lookup": lookup,
     "onnx.pair": pair,

@@ -279,8 +279,7 @@ def quantized_pair(
         # quantization keeps the order, so each operand may be quantized first
         ends, kind, offset = (np.float32(low), np.float32(high)), target.dtype, np.int16(target.offset)
         parts = [
-            c.table(node, r.activation, target.quantize(np.clip(r.table, *ends)) - offset, kind, target)
-            for r in (a, b)
+            c.table(node, r.activation, target.quantize(np.clip(r.table, *ends)) - offset, kind, target) for r in (a, b)
         ]
         return min_max(c, node, parts[0], parts[1], node.op == "Max", target.dtype, target)
     y = on_host_table(c, node, a, b, exact.astype(np.int8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tidemill.compiler.frontends.onnx_convert import Converter, handles
@@ -37,6 +39,12 @@ def byte_axis(node: Node, rank: int) -> int:
 def quantize_linear(c: Converter, node: Node) -> Value:
     """QuantizeLinear: ends what a float operation began, or a table, or the host's for float32 tensors."""
     x = c.value(node, 0)
+    computed = computed_parameters(c, node)
+    if computed:
+        dtype = c.dtype(computed[1]) if len(computed) > 1 else output_type(node)
+        require(dtype in BYTES and c.dtype(x) == "float32", node, f"{c.dtype(x)} to {dtype} is not supported")
+        inputs = [c.activation(node, value) for value in (x, *computed)]
+        return c.host(node, "onnx.quantize_computed", {"dtype": dtype}, inputs, dtype, x.shape)
     q = c.quantization(node, 1, 2, byte_axis(node, len(x.shape)), output_type(node))
     require(c.dtype(x) == "float32", node, f"its input must be float32, not {c.dtype(x)}")
     if q.axis is not None:
@@ -64,10 +72,24 @@ def quantize_on_host(c: Converter, node: Node, x: Activation, q: Quantization) -
     return y
 
 
+def computed_parameters(c: Converter, node: Node) -> list[Value]:
+    """Scale and zero point where one of them is no constant: they must be scalars. Else nothing."""
+    parameters = [value for value in (c.optional(node, 1), c.optional(node, 2)) if value is not None]
+    if all(isinstance(value, Constant) for value in parameters):
+        return []
+    require(all(math.prod(value.shape) == 1 for value in parameters), node, "computed scales must be scalars")
+    return parameters
+
+
 @handles("DequantizeLinear", "com.microsoft.DequantizeLinear")
 def dequantize_linear(c: Converter, node: Node) -> Value:
     """DequantizeLinear: nothing is computed until something needs the float32 values."""
     x = c.value(node, 0)
+    computed = computed_parameters(c, node)
+    if computed:
+        require(c.dtype(x) in BYTES, node, f"{c.dtype(x)} data with a computed scale is not supported")
+        inputs = [c.activation(node, value) for value in (x, *computed)]
+        return c.host(node, "onnx.dequantize_computed", {"dtype": c.dtype(x)}, inputs, "float32", x.shape)
     q = c.quantization(node, 1, 2, byte_axis(node, len(x.shape)), c.dtype(x))
     require(q.dtype == c.dtype(x), node, f"its zero point is {q.dtype}, its input {c.dtype(x)}")
     if q.axis is not None:
@@ -84,9 +106,9 @@ def dequantize_linear(c: Converter, node: Node) -> Value:
     if q.axis is None:
         return c.host(node, "onnx.dequantize", attributes, [activation], "float32")
     y, tensor = c.build.new(node, x.shape, "float32")
-    inputs = [c.build.tensor(activation)]
     attributes["axis"] = q.axis
-    c.build.ops.append(Host(node.name, node.op, inputs, [tensor], "onnx.dequantize", attributes))
+    sources = [c.build.tensor(activation)]
+    c.build.ops.append(Host(node.name, node.op, sources, [tensor], "onnx.dequantize", attributes))
     return y
 
 
@@ -117,6 +139,4 @@ def cast(c: Converter, node: Node) -> Value:
     activation = c.activation(node, x)
     exact = {"float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool"}
     require({dtype, activation.dtype} <= exact, node, f"{activation.dtype} to {dtype} is not supported")
-    to_integer = activation.dtype.startswith("float") and not dtype.startswith("float") and dtype != "bool"
-    require(not to_integer, node, f"{activation.dtype} to {dtype} is not defined for every value")
     return c.host(node, "onnx.cast", {"source": activation.dtype, "dtype": dtype}, [activation], dtype)
