@@ -91,8 +91,8 @@ def random_layer(rng: np.random.Generator, grouped: bool) -> Layer:
     def pick(*values: int) -> int:
         return int(rng.choice(values))
 
+    kind = str(rng.choice(["conv", "conv", "depthwise", "depthwise", "dense"]))
     while True:
-        kind = str(rng.choice(["conv", "conv", "depthwise", "depthwise", "dense"]))
         images, size = pick(1, 1, 1, 2, 3), (int(rng.integers(1, 24)), int(rng.integers(1, 24)))
         if kind == "dense":
             return Layer(kind, images, (1, 1), int(rng.integers(1, 300)), int(rng.integers(1, 130)))

@@ -158,7 +158,7 @@ def test_every_path_is_taken() -> None:
     rng = np.random.default_rng(0)
     depthwise = conv_op(rng, Tensor("x", (1, 4, 4, 64)), 64, (3, 3), groups=64)
     resident = conv_op(rng, Tensor("x", (1, 8, 8, 8)), 8, (1, 1))
-    groups = conv_op(rng, Tensor("x", (1, 16, 16, 8)), 32, (2, 2))
+    groups = conv_op(rng, Tensor("x", (1, 32, 32, 8)), 32, (2, 2))
     stream = conv_op(rng, Tensor("x", (1, 9, 9, 33)), 40, (9, 9))
     plans = [describe_conv(op, CRAMPED) for op in (depthwise, resident, groups, stream)]
     assert plans[0].path is Path.VECTOR
