@@ -12,11 +12,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tidemill.compiler import host_onnx, host_tflite
+from tidemill.golden.softmax import tflite_softmax
 
 Array = NDArray[Any]
 Function = Callable[..., list[Array]]
 
-FUNCTIONS: dict[str, Function] = {**host_tflite.FUNCTIONS, **host_onnx.FUNCTIONS}
+
+def softmax(attributes: Mapping[str, Any], x: Array) -> list[Array]:
+    """TFLite's int8 softmax over the last axis with `scale` and `beta`: what the kernel computes."""
+    return [tflite_softmax(x, attributes["scale"], attributes["beta"])]
+
+
+FUNCTIONS: dict[str, Function] = {"softmax": softmax, **host_tflite.FUNCTIONS, **host_onnx.FUNCTIONS}
 """f(attributes, *inputs) -> outputs, by name."""
 
 

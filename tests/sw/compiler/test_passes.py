@@ -4,9 +4,23 @@ import numpy as np
 import pytest
 
 import tidemill as tm
-from tidemill.compiler.ir import Add, Conv2D, Graph, ModelError, Move, Op, Port, Requantize, State, Table, Tensor
+from tidemill.compiler.ir import (
+    Add,
+    Conv2D,
+    Graph,
+    ModelError,
+    Move,
+    Op,
+    Port,
+    Requantize,
+    Softmax,
+    State,
+    Table,
+    Tensor,
+)
 from tidemill.compiler.passes import run_passes
 from tidemill.compiler.passes.batch import batched
+from tidemill.compiler.passes.fallback import softmax_on_host
 from tidemill.compiler.reference import evaluate
 
 BASE = tm.preset("base")
@@ -208,3 +222,12 @@ def test_what_has_no_batch_axis_is_refused() -> None:
     state = State("v", Tensor("old", (1, 3, 8)), y, np.zeros((1, 3, 8), np.int8))
     with pytest.raises(ModelError, match="variables"):
         batched(graph([table(rng, x, y)], x, y, [state]), 2)
+
+
+def test_softmax_moves_to_the_host_with_the_same_bytes() -> None:
+    x, y = Tensor("x", (4, 12)), Tensor("y", (4, 12))
+    before = graph([Softmax("softmax", "SOFTMAX", [x], [y], 0.1, 1.0)], x, y)
+    after = softmax_on_host(before)
+    assert kinds(after) == ["Host"]
+    values = np.random.default_rng(2).integers(-128, 128, x.shape).astype(np.int8)
+    assert np.array_equal(evaluate(before, {"x": values}).outputs["y"], evaluate(after, {"x": values}).outputs["y"])
