@@ -355,6 +355,20 @@ def resize_nearest(w: ModelWriter) -> bytes:
 
 
 @pattern
+def resize_linear(w: ModelWriter) -> bytes:
+    """Resize by bilinear interpolation of integers, and of float32 between quantizations."""
+    scales = np.array([1, 1, w.pick(2, 0.5, 1.7), w.pick(3, 2, 0.6)], dtype=np.float32)
+    coordinates = w.pick("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+    attributes = {"mode": "linear", "coordinate_transformation_mode": coordinates}
+    x = w.input(1, 2, 5, 6)
+    if w.pick(True, False):
+        return w.model(w.node("Resize", [x, "", w.constant(scales)], **attributes))
+    parameters = w.parameters()
+    real = w.node("Resize", [w.dequantize(x, parameters), "", w.constant(scales)], **attributes)
+    return w.model(w.quantize(real, parameters))
+
+
+@pattern
 def qdq_layer(w: ModelWriter) -> bytes:
     """Conv, Gemm and MatMul with biases of both kinds and what may stand before the QuantizeLinear."""
     kind = w.pick("Conv", "Gemm", "MatMul")

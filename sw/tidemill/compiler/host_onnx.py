@@ -262,6 +262,20 @@ def softmax(attributes: Attributes, x: Array) -> list[Array]:
     return [held_values.reshape(shape) if attributes["flatten"] else np.swapaxes(held_values, axis, -1)]
 
 
+def resize_linear(attributes: Attributes, x: Array) -> list[Array]:
+    """Bilinear interpolation of [N, C, H, W] in float32, integers cut (UpsampleBilinear)."""
+    top, bottom, left, right = (attributes[name] for name in ("first2", "second2", "first3", "second3"))
+    down, up = (np.asarray(attributes[name], dtype=np.float32)[:, None] for name in ("to_first2", "to_second2"))
+    along, back = (np.asarray(attributes[name], dtype=np.float32) for name in ("to_first3", "to_second3"))
+    dtype = attributes["dtype"]
+    real = model(x, dtype).astype(np.float32)
+    total = back * up * real[:, :, top][..., left]
+    total = total + along * up * real[:, :, top][..., right]
+    total = total + back * down * real[:, :, bottom][..., left]
+    total = total + along * down * real[:, :, bottom][..., right]
+    return [total if dtype == "float32" else held(np.trunc(total).astype(dtype), dtype)]
+
+
 def argmax(attributes: Attributes, x: Array) -> list[Array]:
     """Index of the first (or last) largest element along `axis`; held bytes have the model's order."""
     axis = attributes["axis"]
@@ -290,4 +304,5 @@ FUNCTIONS: dict[str, Callable[..., list[Array]]] = {
     "onnx.average_pool": average_pool,
     "onnx.softmax": softmax,
     "onnx.argmax": argmax,
+    "onnx.resize_linear": resize_linear,
 }

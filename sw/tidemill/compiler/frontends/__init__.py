@@ -19,7 +19,7 @@ def load_model(path: str | Path) -> Graph:
         return load_tflite(data, str(path))
     from tidemill.compiler.frontends.onnx import load_onnx
 
-    return load_onnx(data, str(path))
+    return load_onnx(data, str(path), folder=Path(path).parent)
 
 
 def inspect_model(path: str | Path) -> list[NodeReport]:
@@ -34,7 +34,7 @@ def inspect_model(path: str | Path) -> list[NodeReport]:
         return inspect_tflite(data, str(path))
     from tidemill.compiler.frontends.onnx import inspect_onnx
 
-    return inspect_onnx(data, str(path))
+    return inspect_onnx(data, str(path), folder=Path(path).parent)
 
 
 def _read(path: Path) -> tuple[str, bytes]:

@@ -181,9 +181,11 @@ def shape(c: Converter, node: Node) -> Value:
     return Constant(np.array(sizes[node.integer("start", 0) : end], dtype=np.int64))
 
 
-def inspect_onnx(data: bytes, name: str, dims: Mapping[str, int] | None = None) -> list[NodeReport]:
+def inspect_onnx(
+    data: bytes, name: str, dims: Mapping[str, int] | None = None, folder: Path | None = None
+) -> list[NodeReport]:
     """Where each node of an ONNX file would run, also nodes that cannot. Raises ModelError for a damaged file."""
-    model = read_model(data, name, dims)
+    model = read_model(data, name, dims, folder)
     order = {node.index: node for node in model.nodes}
     hoist_quantization(model)
     live = live_nodes(model)

@@ -298,10 +298,10 @@ def qlinear_softmax(c: Converter, node: Node) -> Value:
 
 @handles("Resize", "Upsample")
 def resize(c: Converter, node: Node) -> Value:
-    """Resize by nearest neighbours: a movement."""
+    """Resize by nearest neighbours, a movement, or linearly over the two last axes, on the host."""
     value = c.value(node, 0)
     mode = node.text("mode", "nearest")
-    require(mode == "nearest", node, f"mode {mode!r} is not supported: use nearest")
+    require(mode in ("nearest", "linear"), node, f"mode {mode!r} is not supported: use nearest or linear")
     rank = len(value.shape)
     axes = normalized(node, node.ints("axes", list(range(rank))) or [], rank)
     sizes, scales = resize_target(c, node, [value.shape[axis] for axis in axes])
@@ -309,6 +309,8 @@ def resize(c: Converter, node: Node) -> Value:
     coordinates = "asymmetric" if old else node.text("coordinate_transformation_mode", "half_pixel")
     rounding = "floor" if old else node.text("nearest_mode", "round_prefer_floor")
     check_size(tuple(sizes), f"node {node.name!r} ({node.op}): its result")
+    if mode == "linear":
+        return resize_linear(c, node, value, dict(zip(axes, zip(sizes, scales, strict=True), strict=True)), coordinates)
     picks = []
     for axis, size, scale in zip(axes, sizes, scales, strict=True):
         if size != value.shape[axis] or (scale is not None and scale != 1):
@@ -321,6 +323,53 @@ def resize(c: Converter, node: Node) -> Value:
         return places
 
     return moved(c, node, value, arrange)
+
+
+def resize_linear(
+    c: Converter, node: Node, value: Value, targets: dict[int, tuple[int, float | None]], coordinates: str
+) -> Value:
+    """Linear over the two last axes of [N, C, H, W], of integers (cut) or float32 (UpsampleBilinear)."""
+    dtype = c.dtype(value)
+    require(dtype in (*BYTES, "float32"), node, f"{dtype} data is not supported")
+    x = c.activation(node, value)
+    rank = len(x.shape)
+    require(rank == 4 and not node.integer("antialias", 0), node, "linear mode needs 4 axes and no antialias")
+    attributes: dict[str, Any] = {"dtype": x.dtype}
+    shape = x.shape
+    for axis in range(rank):
+        size, scale = targets.get(axis, (x.shape[axis], None))
+        shape = (*shape[:axis], size, *shape[axis + 1 :])
+        if axis < 2:
+            require(size == x.shape[axis], node, "linear mode resizes the two last axes only")
+            continue
+        places = linear_places(node, x.shape[axis], size, scale, coordinates)
+        for name, values in zip(("first", "second", "to_first", "to_second"), places, strict=True):
+            attributes[f"{name}{axis}"] = values
+    y, tensor = c.build.new(node, shape, x.dtype, None, x.quantization)
+    c.build.ops.append(Host(node.name, node.op, [c.build.tensor(x)], [tensor], "onnx.resize_linear", attributes))
+    return y
+
+
+def linear_places(
+    node: Node, before: int, after: int, scale: float | None, coordinates: str
+) -> tuple[Array, Array, Array, Array]:
+    """Both pixels of each of `after` pixels, and the float32 distances to them (SetupUpsampleBilinear)."""
+    factor = np.float32(after) / np.float32(before) if scale is None else np.float32(scale)
+    pixels, half = np.arange(after, dtype=np.float32), np.float32(0.5)
+    place = {
+        "half_pixel": (pixels + half) / factor - half,
+        "pytorch_half_pixel": (pixels + half) / factor - half if after > 1 else np.zeros_like(pixels),
+        "asymmetric": pixels / factor,
+        "align_corners": pixels * np.float32(before - 1) / np.float32(max(after - 1, 1)),
+    }.get(coordinates)
+    if place is None:
+        raise node.error(f"coordinate_transformation_mode {coordinates!r} is not supported")
+    place = np.clip(pixels if factor == 1 else place, np.float32(0), np.float32(before - 1))
+    first = np.minimum(place.astype(np.int64), before - 1)
+    second = np.minimum(first + 1, before - 1)
+    to_first, to_second = np.abs(place - first.astype(np.float32)), np.abs(place - second.astype(np.float32))
+    same = first == second
+    return first, second, np.where(same, half, to_first), np.where(same, half, to_second)
 
 
 def resize_target(c: Converter, node: Node, before: list[int]) -> tuple[list[int], list[float | None]]:
