@@ -13,6 +13,7 @@ from tidemill.checker import check
 from tidemill.compiler import reference
 from tidemill.compiler.compile import compile_graph
 from tidemill.compiler.ir import Conv2D, Graph, MatMul, ModelError, Op, Padding, Pair, Port, Requantize, Tensor
+from tidemill.compiler.kernels import conv_plan
 from tidemill.compiler.kernels.conv import describe_conv
 from tidemill.compiler.kernels.conv_plan import Order, Path
 from tidemill.compiler.runtime import Session
@@ -154,19 +155,30 @@ def test_typical_shapes_are_exact(name: str, config: str) -> None:
     compare(graph_of(op), CONFIGS[config], 2)
 
 
-def test_every_path_is_taken() -> None:
+def test_every_path_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    depthwise = conv_op(rng, Tensor("x", (1, 4, 4, 64)), 64, (3, 3), groups=64)
+    depthwise = conv_op(rng, Tensor("x", (2, 4, 4, 64)), 64, (3, 3), groups=64)
     resident = conv_op(rng, Tensor("x", (1, 8, 8, 8)), 8, (1, 1))
-    groups = conv_op(rng, Tensor("x", (1, 32, 32, 8)), 32, (2, 2))
     stream = conv_op(rng, Tensor("x", (1, 9, 9, 33)), 40, (9, 9))
-    plans = [describe_conv(op, CRAMPED) for op in (depthwise, resident, groups, stream)]
-    assert plans[0].path is Path.VECTOR
-    assert [plan.path for plan in plans[1:]] == [Path.MATRIX] * 3
-    assert [plan.order for plan in plans[1:]] == [Order.RESIDENT, Order.GROUPS, Order.STREAM]
-    assert plans[3].taps_y < 9, "the window does not fit: the reduction is cut"
-    for seed, op in enumerate((depthwise, resident, groups, stream)):
+    groups = conv_op(rng, Tensor("x", (1, 16, 16, 8)), 32, (2, 2))
+    plans = [describe_conv(op, CRAMPED) for op in (depthwise, resident, stream)]
+    assert [plan.path for plan in plans] == [Path.VECTOR, Path.MATRIX, Path.MATRIX]
+    assert [plan.order for plan in plans] == [Order.STREAM, Order.RESIDENT, Order.STREAM]
+    assert plans[2].taps_y < 9, "the window does not fit: the reduction is cut"
+    for seed, op in enumerate((depthwise, resident, stream)):
         compare(graph_of(op), CRAMPED, seed)
+    monkeypatch.setattr(conv_plan, "READ_WEIGHT", 1.0)
+    assert describe_conv(groups, CRAMPED).order is Order.GROUPS
+    compare(graph_of(groups), CRAMPED, 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "strides"),
+    [((1, 1, 5000, 1), (1, 5000), (1, 1)), ((1, 1, 9000, 4), (1, 1), (1, 40)), ((1, 70, 70, 3), (70, 70), (1, 1))],
+)
+def test_windows_wider_than_the_scratchpad_are_cut(shape: tuple[int, ...], kernel: Pair, strides: Pair) -> None:
+    op = conv_op(np.random.default_rng(3), Tensor("x", shape), 4, kernel, strides=strides)
+    compare(graph_of(op), CRAMPED, 1)
 
 
 def test_an_output_channel_without_weights_is_its_bias() -> None:

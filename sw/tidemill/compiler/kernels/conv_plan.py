@@ -17,7 +17,7 @@ from enum import Enum
 from tidemill.compiler.context import Context
 from tidemill.compiler.ir import Conv2D, ModelError
 from tidemill.compiler.kernels.pieces import LOAD_ROWS, PREFETCH
-from tidemill.compiler.kernels.transfer import MAX_LINES, MAX_ROWS
+from tidemill.compiler.kernels.transfer import MAX_ROWS
 from tidemill.compiler.kernels.weights import WeightTiles
 from tidemill.compiler.memory import blocks_of
 from tidemill.config import Config
@@ -207,6 +207,12 @@ def sizes(total: int, largest: int) -> list[int]:
     return sorted((size for size in found if size <= largest), reverse=True)
 
 
+def _large(spans: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Those that are not much smaller than the largest."""
+    largest = max(map(math.prod, spans), default=0)
+    return [span for span in spans if math.prod(span) * KEEP_TILES >= largest]
+
+
 @dataclass(frozen=True)
 class Room:
     """Rows that a kernel may use at once: half of a zone, so that the next tile has room beside it."""
@@ -261,14 +267,11 @@ class Planner:
         whole = g.out_height * g.out_width
         if whole <= limit:
             found += [(images, g.out_height, g.out_width) for images in sizes(g.images, limit // whole)]
-        found = [span for span in found if self._window(span, *g.kernel)[1] <= MAX_ROWS
-                 and self._window(span, *g.kernel)[0] <= MAX_LINES * 64]  # fmt: skip
-        if self.weights is None:
-            found = [span for span in found if self._pixels(span, *g.kernel) <= self.room.inputs]
-        if not found:
-            return []
-        largest = max(map(math.prod, found))
-        return [span for span in found if math.prod(span) * KEEP_TILES >= largest]
+        taps = {span: self._taps(span) for span in found}
+        # A window that fits as a whole is worth a smaller tile.
+        uncut = [span for span in taps if taps[span] == g.kernel]
+        cut_up = [span for span in taps if taps[span] not in (None, g.kernel)]
+        return _large(uncut) + _large(cut_up)
 
     def _window(self, span: tuple[int, int, int], taps_y: int, taps_x: int) -> tuple[int, int]:
         """Rows and columns of the input that a tile reads."""
@@ -281,11 +284,14 @@ class Planner:
         height, width = self._window(span, taps_y, taps_x)
         return span[0] * height * width
 
-    def _taps(self, span: tuple[int, int, int]) -> tuple[int, int]:
-        """The most taps whose window fits."""
+    def _taps(self, span: tuple[int, int, int]) -> tuple[int, int] | None:
+        """The most taps whose window fits; None where not even one does, or (on the vector engine) not all."""
         kh, kw = self.geometry.kernel
         choices = [(y, kw) for y in sizes(kh, kh)] + [(1, x) for x in sizes(kw, kw)]
-        return next((taps for taps in choices if self._pixels(span, *taps) <= self.room.inputs), (0, 0))
+        for taps in choices[:1] if self.weights is None else choices:
+            if self._pixels(span, *taps) <= self.room.inputs and self._window(span, *taps)[1] <= MAX_ROWS:
+                return taps
+        return None
 
     def _candidates(self, span: tuple[int, int, int]) -> Iterator[ConvPlan]:
         if self.weights is None:
@@ -298,7 +304,7 @@ class Planner:
                 yield self._estimate(plan, self.weights)
             return
         taps = self._taps(span)
-        if taps == (0, 0):
+        if taps is None:
             return
         most = self.room.inputs // self._pixels(span, *taps)
         total = self.weights.count()

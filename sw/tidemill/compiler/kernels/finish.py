@@ -38,16 +38,13 @@ class Finish:
         """`bias` int64 [channels] is added to the sums, modulo 2**32; `place` is the output's."""
         self._context, self._stream, self._place = context, context.stream, place
         self._requantize, self._table = requantize, table
-        rows = 3
+        wrapped = np.zeros(place.blocks * context.config.cols, np.int32)
+        wrapped[:channels] = np.asarray(bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         if requantize is not None:
-            ref = context.parameter_rows(requantize, channels, bias)
+            rows, ref = 3, context.parameter_rows(requantize, channels, wrapped[:channels])
         else:
-            rows = 1
-            columns = np.zeros(place.blocks * context.config.cols, np.int64)
-            columns[:channels] = bias
-            wrapped = (columns & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-            ref = context.stream.constant(wrapped.reshape(place.blocks, context.config.cols), "bias")
-        self._has_bias = bool(np.any(bias & 0xFFFFFFFF))
+            rows, ref = 1, context.stream.constant(wrapped.reshape(place.blocks, context.config.cols), "bias")
+        self._has_bias = bool(wrapped.any())
         ring = context.parameters
         keep = place.blocks * rows <= ring.rows - context.table_rows
         self._parameters = Pieces(context, ring, "acc", ref, rows, place.blocks, keep)

@@ -45,13 +45,13 @@ class WeightTiles:
         block = channel // dim - self._first[out // dim]
         # Advanced indices around slices: their axes come first, [Co, depth, kh, kw].
         dense[out // dim, block, :, :, channel % dim, out % dim] = weights.transpose(0, 3, 1, 2)
-        planes = []
+        planes: list[NDArray[np.int8]] = []
         while not planes or dense.any():
             planes.append(np.clip(dense, -128, 127).astype(np.int8))
             dense = dense - planes[-1]
         self.planes = np.stack(planes)
-        self.nonzero = self.planes.any(axis=(-2, -1))
-        empty = ~self.nonzero.any(axis=(0, 2, 3, 4))
+        self.nonzero: NDArray[np.bool_] = np.any(self.planes, axis=(-2, -1))
+        empty = ~np.any(self.nonzero, axis=(0, 2, 3, 4))
         self.nonzero[0, empty, 0, 0, 0] = True
         """An output block without any weight keeps one tile of zeros: its sums must become zero."""
 
