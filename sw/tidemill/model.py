@@ -16,6 +16,7 @@ from tidemill.compiler.compiled import Border, CompiledModel
 from tidemill.compiler.frontends import load_model as load_graph
 from tidemill.compiler.ir import Graph
 from tidemill.compiler.passes.batch import batched
+from tidemill.compiler.passes.fallback import softmax_on_host
 from tidemill.compiler.ports import InputError, encode
 from tidemill.compiler.report import Report, layer_report, step_report
 from tidemill.compiler.runtime import Call, Inputs, Session, named_inputs
@@ -239,6 +240,7 @@ def compile(
     batch: int = 1,
     keep_all: bool = False,
     planner: str = "greedy",
+    softmax: str = "npu",
     **device_options: Any,
 ) -> Model:
     """Compile a network for a configuration.
@@ -251,6 +253,7 @@ def compile(
     batch : inferences in one call; inputs and outputs have `batch` times the model's first axis, weights are read once
     keep_all : every tensor gets DRAM of its own and can be read after a call (`Model.exposed`)
     planner : "greedy" or "cpsat" (OR-tools), for the activation memory
+    softmax : "npu" or "host": where int8 softmax runs, with the same bytes
     device_options : the device's, for example `read_latency`, `bandwidth`, `mem_size`
 
     Raises ModelError, which names the file or node and why; ConfigError; ValueError for both preset and config.
@@ -258,7 +261,11 @@ def compile(
     if preset is not None and config is not None:
         raise ValueError("give a preset or a config, not both")
     chosen = config if config is not None else preset_config(preset or DEFAULT_PRESET)
+    if softmax not in ("npu", "host"):
+        raise ValueError(f"softmax must be 'npu' or 'host', not {softmax!r}")
     graph = batched(model if isinstance(model, Graph) else load_graph(model), batch)
+    if softmax == "host":
+        graph = softmax_on_host(graph)
     compiled = compile_graph(graph, chosen, keep_all=keep_all, planner=planner)
     return Model(compiled, device=device, graph=graph, **device_options)
 

@@ -29,11 +29,15 @@ STAGES = ("graph", "fused", "dram", "tiles", "stream", "program")
     help="How activation memory is planned; cpsat is the solver of OR-tools.",
 )  # fmt: skip
 @click.option(
+    "--softmax", type=click.Choice(["npu", "host"]), default="npu", show_default=True,
+    help="Where int8 softmax runs; the bytes are the same.",
+)  # fmt: skip
+@click.option(
     "--dump", "stages", type=click.Choice(STAGES), multiple=True, metavar="STAGE",
     help=f"Print a stage of the compiler: {', '.join(STAGES)}. Nothing is written then without -o.",
 )  # fmt: skip
 def compile(
-    model: Path, output: Path | None, preset: str, batch: int, planner: str, stages: tuple[str, ...]
+    model: Path, output: Path | None, preset: str, batch: int, planner: str, softmax: str, stages: tuple[str, ...]
 ) -> None:  # fmt: skip
     """Compile MODEL, a quantized .tflite or .onnx network, into a .tmb file.
 
@@ -46,6 +50,7 @@ def compile(
     from tidemill.compiler.dump import Dump
     from tidemill.compiler.frontends import load_model
     from tidemill.compiler.passes.batch import batched
+    from tidemill.compiler.passes.fallback import softmax_on_host
     from tidemill.compiler.report import size_line
 
     if model.suffix == ".tmb":
@@ -60,7 +65,10 @@ def compile(
         for dump in dumps:
             dump(stage, result)
 
-    compiled = compile_graph(batched(load_model(model), batch), config, planner=planner, observer=observe)
+    graph = batched(load_model(model), batch)
+    if softmax == "host":
+        graph = softmax_on_host(graph)
+    compiled = compile_graph(graph, config, planner=planner, observer=observe)
     for dump in dumps:
         click.echo(dump.text, nl=False)
     if target is not None:
