@@ -30,6 +30,7 @@ class ModelWriter:
     """Collects nodes, constants and inputs with random values of one activation type."""
 
     def __init__(self, seed: int, dtype: DTypeLike) -> None:
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
         self.dtype = np.dtype(dtype)
         self.nodes: list[onnx.NodeProto] = []
@@ -92,6 +93,14 @@ class ModelWriter:
         """One of the values."""
         return values[int(self.rng.integers(len(values)))]
 
+    def turn(self, *values: Any) -> Any:
+        """One of the values, each in its turn of seeds."""
+        return values[self.seed % len(values)]
+
+    def every_byte(self, *shape: int) -> str:
+        """An input that has each of the 256 values once."""
+        return self.input(values=np.arange(256).astype(np.uint8).view(self.dtype).reshape(shape))
+
     def model(self, output: str, dtype: DTypeLike | None = None, opset: int = 20) -> bytes:
         """The file of the model with one output."""
         kind = helper.np_dtype_to_tensor_dtype(self.dtype if dtype is None else np.dtype(dtype))
@@ -147,7 +156,7 @@ def _conv_attributes(w: ModelWriter) -> dict[str, Any]:
     attributes: dict[str, Any] = {"strides": [w.pick(1, 2), w.pick(1, 2)]}
     if w.pick(True, False):
         return {**attributes, "dilations": [w.pick(1, 2), 1], "pads": [w.pick(0, 1, 2) for _ in range(4)]}
-    return {**attributes, "auto_pad": w.pick("SAME_UPPER", "SAME_LOWER", "VALID")}
+    return {**attributes, "auto_pad": w.turn("SAME_UPPER", "SAME_LOWER", "VALID")}
 
 
 @pattern
@@ -171,6 +180,23 @@ def qlinear_conv_1d(w: ModelWriter) -> bytes:
     inputs = [w.input(1, 3, 17), *w.parameters(), w.constant(w.integers(4, 3, 5, dtype=np.int8))]
     inputs += [w.constant(w.scale()), w.constant(np.int8(0)), *w.parameters(0, 4)]
     return w.model(w.node("QLinearConv", inputs, pads=[1, 2], strides=[2]))
+
+
+@pattern
+def rounding(w: ModelWriter) -> bytes:
+    """QLinearConv and QGemm whose sums lie beside halves: the last bit of the scale decides."""
+    channels, x_scale, w_scale, y_scale = 1000, w.scale(-12, -8), w.scale(-12, -8), w.scale(-3, 0)
+    scale = np.float64(x_scale) * np.float64(w_scale) / np.float64(y_scale)
+    sums = np.rint((w.rng.integers(-120, 120, channels) + 0.5) / scale).astype(np.int32)
+    x = w.input(values=np.zeros((1, 1), dtype=w.dtype) if w.seed % 2 else np.zeros((1, 1, 1, 1), dtype=w.dtype))
+    zero, shape = w.constant(np.zeros((), dtype=w.dtype)), (1, channels) if w.seed % 2 else (channels, 1, 1, 1)
+    weights = [w.constant(np.ones(shape, dtype=np.int8)), w.constant(w_scale), w.constant(np.int8(0))]
+    middle = np.array(128 if w.dtype == np.uint8 else 0, dtype=w.dtype)
+    after, biases = [w.constant(y_scale), w.constant(middle)], w.constant(sums)
+    first = [x, w.constant(x_scale), zero, *weights]
+    if w.seed % 2:
+        return w.model(w.node("QGemm", [*first, biases, *after]))
+    return w.model(w.node("QLinearConv", [*first, *after, biases]))
 
 
 @pattern
@@ -212,31 +238,41 @@ def qgemm(w: ModelWriter) -> bytes:
     return w.model(output, np.float32 if floating else w.dtype)
 
 
+def every_pair(w: ModelWriter) -> tuple[str, str]:
+    """Two inputs that meet in every pair of values: rows against columns either way, or both of full size."""
+    shapes = w.pick(((256, 1), (256,)), ((256,), (256, 1)), ())
+    if shapes:
+        return w.every_byte(*shapes[0]), w.every_byte(*shapes[1])
+    values = np.arange(256).astype(np.uint8).view(w.dtype)
+    return w.input(values=np.repeat(values, 256)), w.input(values=np.tile(values, 256))
+
+
 @pattern
 def qlinear_binary(w: ModelWriter) -> bytes:
-    """QLinearAdd and QLinearMul, broadcasting."""
-    shape = w.pick((2, 3, 32), (3, 1))
-    inputs = [w.input(2, 3, 32), *w.parameters(), w.input(*shape), *w.parameters(), *w.parameters()]
-    return w.model(w.node(w.pick("QLinearAdd", "QLinearMul"), inputs))
+    """QLinearAdd and QLinearMul of every pair of values."""
+    a, b = every_pair(w)
+    inputs = [a, *w.parameters(), b, *w.parameters(), *w.parameters()]
+    return w.model(w.node(w.turn("QLinearAdd", "QLinearMul"), inputs))
 
 
 @pattern
 def qdq_binary(w: ModelWriter) -> bytes:
-    """Arithmetic between DequantizeLinear and QuantizeLinear, with and without Relu."""
-    real = w.node(
-        w.pick("Add", "Sub", "Mul", "Div", "Max", "Min"), [w.dequantize(w.input(2, 96)), w.dequantize(w.input(2, 96))]
-    )
-    parameters = w.parameters()
+    """Arithmetic of every pair of values between DequantizeLinear and QuantizeLinear, with and without Relu."""
+    first, second, after = w.parameters(), w.parameters(), w.parameters()
+    second, after = w.pick((second, after), (first, first))
+    a, b = every_pair(w)
+    operands = [w.dequantize(a, first), w.dequantize(b, second)]
+    real = w.node(w.turn("Add", "Sub", "Mul", "Div", "Max", "Min"), operands)
     if w.pick(True, False):
         real = w.node("Relu", [real])
-        parameters = [w.constant(w.scale()), w.constant(w.pick(w.zero(), np.array(np.iinfo(w.dtype).min, w.dtype)))]
-    return w.model(w.quantize(real, parameters))
+        after = [w.constant(w.scale()), w.constant(w.pick(w.zero(), np.array(np.iinfo(w.dtype).min, w.dtype)))]
+    return w.model(w.quantize(real, after))
 
 
 @pattern
 def qdq_unary(w: ModelWriter) -> bytes:
     """Functions between DequantizeLinear and QuantizeLinear."""
-    operator = w.pick(
+    operator = w.turn(
         *(
             "Relu",
             "LeakyRelu",
@@ -253,22 +289,21 @@ def qdq_unary(w: ModelWriter) -> bytes:
         )
     )
     limits = [w.constant(np.float32(0)), w.constant(np.float32(6))] if operator == "Clip" else []
-    x = w.input(256, values=np.arange(256).astype(np.uint8).view(w.dtype))
-    real = w.node(operator, [w.dequantize(x, w.parameters(-7, -2)), *limits])
+    real = w.node(operator, [w.dequantize(w.every_byte(256), w.parameters(-7, -2)), *limits])
     return w.model(w.quantize(real, w.parameters(-7, -2)))
 
 
 @pattern
 def qlinear_unary(w: ModelWriter) -> bytes:
     """QLinearSigmoid and QLinearLeakyRelu."""
-    inputs = [w.input(256), *w.parameters(), *w.parameters(-8, -4)]
-    return w.model(w.node(w.pick("QLinearSigmoid", "QLinearLeakyRelu"), inputs))
+    inputs = [w.every_byte(256), *w.parameters(), *w.parameters(-8, -4)]
+    return w.model(w.node(w.turn("QLinearSigmoid", "QLinearLeakyRelu"), inputs))
 
 
 @pattern
 def pooling(w: ModelWriter) -> bytes:
     """MaxPool, AveragePool and the global ones, between DequantizeLinear and QuantizeLinear."""
-    operator = w.pick("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
+    operator = w.turn("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
     attributes: dict[str, Any] = {}
     if not operator.startswith("Global"):
         kernel = [w.pick(1, 2, 3), w.pick(2, 3)]
@@ -327,7 +362,7 @@ def movement(w: ModelWriter) -> bytes:
         "Expand": ([[2, 1, 1, 1]], {}),
         "Split": ([[1, 3]], {"axis": 1}),
     }
-    operator = w.pick(*lists)
+    operator = w.turn(*lists)
     values, attributes = lists[operator]
     others = [w.constant(np.array(value, dtype=np.int64)) for value in values]
     count = 2 if operator == "Split" else 1
@@ -371,7 +406,7 @@ def resize_linear(w: ModelWriter) -> bytes:
 @pattern
 def qdq_layer(w: ModelWriter) -> bytes:
     """Conv, Gemm and MatMul with biases of both kinds and what may stand before the QuantizeLinear."""
-    kind = w.pick("Conv", "Gemm", "MatMul")
+    kind = w.turn("Conv", "Gemm", "MatMul")
     scale, weight_scale = w.scale(), w.scale(-9, -7)
     x = w.input(1, 3, 8, 8) if kind == "Conv" else w.input(4, 12)
     real = w.dequantize(x, [w.constant(scale), w.constant(w.zero())])
@@ -412,7 +447,7 @@ def dynamic(w: ModelWriter) -> bytes:
 @pattern
 def integers(w: ModelWriter) -> bytes:
     """Arithmetic of int8 and uint8 themselves, which wraps."""
-    operator = w.pick("Max", "Min", "Add", "Sub", "Mul")
+    operator = w.turn("Max", "Min", "Add", "Sub", "Mul")
     return w.model(w.node(operator, [w.input(2, 3, 4), w.input(3, 1)]))
 
 

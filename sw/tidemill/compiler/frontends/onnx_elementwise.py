@@ -302,6 +302,9 @@ def linear_pair(
     limits: tuple[int, int],
 ) -> tuple[Activation | None, Array]:
     """Add, Sub or Mul as the NPU's operation, None where no parameters are exact; and the exact bytes [256, 256]."""
+    if fused and runs_swapped(a.shape, b.shape):
+        y, exact = linear_pair(c, node, kind, b, a, (parameters[1], parameters[0], parameters[2]), fused, limits)
+        return y, exact.T
     qa, qb, qy = (affine.Affine(float(q.scale), q.held_zero_point) for q in parameters)
     target = parameters[2]
     unsigned = target.dtype == "uint8"
@@ -339,6 +342,16 @@ def linear_pair(
     else:
         c.build.ops.append(Mul(node.name, node.op, [a_tensor, b_tensor], [tensor], found.zero_a, found.zero_b, rq))
     return y, exact
+
+
+def runs_swapped(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether ONNX Runtime exchanges the operands: it does where the first one is a single value along a row."""
+    rank = max(len(a), len(b))
+    first, second = ((1,) * (rank - len(shape)) + shape for shape in (a, b))
+    for i in reversed(range(rank)):
+        if max(first[i], second[i]) > 1:
+            return first[i] == 1
+    return False
 
 
 @handles("com.microsoft.QLinearAdd", "com.microsoft.QLinearMul")
