@@ -11,14 +11,14 @@ rounding errors depend on the values it sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tidemill.golden import vector
+from tidemill.golden import fixedpoint, vector
 from tidemill.golden.affine import INT8, Affine, Float32, Int8, Requantization, dequantize, quantize
 from tidemill.golden.requant import float_scale, quantize_multiplier, requantize
 from tidemill.isa import RequantMode
@@ -107,6 +107,47 @@ def tflite_squared_difference(x: Int8, z: Int8, a: Affine, b: Affine, y: Affine)
     unit = float(np.float32(1 << 2 * SQUARE_SHIFT) * np.float32(scale))
     final = Requantization(*quantize_multiplier(twice * twice / unit), y.zero_point)
     return final(vector.ALU["vx.mul"](difference, difference, 0, 0))
+
+
+def tflite_add_n(values: Sequence[Int8], x: Affine, y: Affine) -> Int8:
+    """TFLite Micro's int8 ADD_N of inputs with one quantization; its sum starts with minus their zero point."""
+    total = sum((value.astype(np.int64) - x.zero_point for value in values), np.int64(-x.zero_point))
+    final = Requantization(*quantize_multiplier(_add_n_scale(x, y)), y.zero_point)
+    return final(np.asarray(total << (ADD_SHIFT - 1)).astype(np.int32))
+
+
+def _add_n_scale(x: Affine, y: Affine) -> float:
+    return 2 * float(np.float32(x.scale)) / ((1 << ADD_SHIFT) * float(np.float32(y.scale)))
+
+
+def tflite_div(x: Int8, z: Int8, a: Affine, b: Affine, y: Affine, *, qmin: int = -128, qmax: int = 127) -> Int8:
+    """TFLite's int8 DIV: x times the reciprocal of z, both shifted to 31 bits (DivElementwise).
+
+    Small quotients need a last shift of more than 31, which C++ leaves open; here it is what the released x86 runtime
+    does: the shift counts modulo 32 and 1 is added to what is not negative. A divisor equal to its zero point, which
+    TFLite refuses, counts as one step.
+    """
+    dividend, divisor = np.broadcast_arrays(x.astype(np.int64) - a.zero_point, z.astype(np.int64) - b.zero_point)
+    dividend, divisor = np.where(divisor < 0, -dividend, dividend), np.maximum(np.abs(divisor), 1)
+    scale_a, scale_b, scale = (float(np.float32(q.scale)) for q in (a, b, y))
+    multiplier, shift = quantize_multiplier(scale_a / (scale_b * scale))
+    length = np.frexp(divisor.astype(np.float64))[1].astype(np.int64)
+    reciprocal = fixedpoint.one_over_one_plus_x((divisor << (32 - length)) - (1 << 31))
+    headroom = 31 - np.frexp((np.abs(dividend) - (dividend < 0)).astype(np.float64))[1].astype(np.int64)
+    quotient = fixedpoint.rounding_doubling_high_mul(dividend << headroom, reciprocal)
+    product = fixedpoint.rounding_doubling_high_mul(quotient, multiplier)
+    right = length - 1 + headroom - shift
+    scaled = np.where(
+        right <= 31,
+        fixedpoint.rounding_divide_by_pot(product, np.clip(right, 0, 31)),
+        (product >> (right & 31)) + (product >= 0),
+    )
+    return vector.clamp(scaled + y.zero_point, qmin, qmax).astype(np.int8)
+
+
+def tflite_comparison_table(q: Affine) -> Int32:
+    """What TFLite's int8 comparisons compare: the real value of each int8, in 1 / 256, int32 [256] by x & 255."""
+    return requantize(INT8, -q.zero_point, *quantize_multiplier(float(np.float32(q.scale))), preshift=8)
 
 
 def _fma(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> Float32:

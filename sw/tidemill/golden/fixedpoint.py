@@ -21,6 +21,10 @@ NEWTON_48_17, NEWTON_MINUS_32_17 = 1515870810, -1010580540
 ONE_Q2 = 1 << 29
 HALF_SQRT_2 = 1518500250
 """sqrt(2) / 2 in Q0."""
+SQRT_SQRT_HALF, LN_2 = 1805811301, 1488522236
+"""sqrt(sqrt(1/2)) and ln(2) in Q0."""
+LOG_ALPHA_N, LOG_ALPHA_D, LOG_ALPHA_I, LOG_ALPHA_F = 117049297, 127690142, 1057819769, 638450708
+"""Coefficients of the logarithm's rational function in Q0."""
 
 
 def _raw(values: ArrayLike) -> Raw:
@@ -98,6 +102,33 @@ def tanh(a: ArrayLike, integer_bits: int) -> Raw:
     a = _raw(a)
     positive = one_minus_x_over_one_plus_x(exp_on_negative_values(-np.abs(a), integer_bits + 1))
     return np.where(a == 0, 0, np.where(a > 0, positive, -positive))
+
+
+def log_above_one(a: ArrayLike, integer_bits: int, output_bits: int) -> Raw:
+    """ln(a) in Q`output_bits` of a >= 1 in Q`integer_bits`: log_x_for_x_greater_than_or_equal_to_1.
+
+    a is written as a power of two times r near sqrt(sqrt(1/2)), in two ways of which the larger power counts; ln(r)
+    is a rational function of r - sqrt(sqrt(1/2)).
+    """
+    a, accumulator, mul = _raw(a), output_bits + 1, rounding_doubling_high_mul
+
+    def leading_zeros(values: Raw) -> Raw:
+        return 32 - np.frexp(values.astype(np.float64))[1].astype(np.int64)
+
+    zeros = leading_zeros(a)
+    first = saturating_shift_left(mul(a << (zeros - 1), HALF_SQRT_2), 1)
+    headroom = leading_zeros(mul(a, HALF_SQRT_2)) - 1
+    second = np.minimum(a << headroom, INT32_MAX)
+    r = np.minimum(first, second)
+    quarter, unit = 1 << (29 - accumulator), 31 - accumulator
+    power = np.maximum(((integer_bits - zeros) << unit) + quarter, ((integer_bits - headroom) << unit) - quarter)
+    p = (r + SQRT_SQRT_HALF + 1) >> 1
+    q = 2 * (r - SQRT_SQRT_HALF)
+    square = mul(q, q)
+    numerator = mul(q, r) + mul(mul(q, square), LOG_ALPHA_N)
+    denominator = mul(p, LOG_ALPHA_I + q + mul(LOG_ALPHA_D, square)) + mul(LOG_ALPHA_F, q)
+    fraction = mul(rounding_divide_by_pot(numerator, accumulator), one_over_one_plus_x(denominator))
+    return saturating_shift_left(mul(power, LN_2) + fraction, 1)
 
 
 def input_radius(integer_bits: int, left_shift: int) -> int:

@@ -11,10 +11,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from tidemill.golden import vector
+from tidemill.golden import fixedpoint, vector
 from tidemill.golden.affine import Affine, Int8, Requantization
-from tidemill.golden.elementwise import Int64, rounded_with_zero_point
-from tidemill.golden.requant import float_scale, quantize_multiplier
+from tidemill.golden.elementwise import ADD_SHIFT, Int64, rounded_with_zero_point
+from tidemill.golden.requant import float_scale, quantize_multiplier, requantize
 from tidemill.isa import Combine, RequantMode
 
 
@@ -35,6 +35,26 @@ def tflite_mean(x: Affine, y: Affine, count: int) -> Requantization:
     total = tflite_sum(x, y, count)
     more = min(count.bit_length() - 1, 32, 31 + total.shift)
     return dataclasses.replace(total, multiplier=(total.multiplier << more) // count, shift=total.shift - more)
+
+
+def tflite_cumsum(x: Int8, axis: int, before: Affine, after: Affine, *, exclusive: bool, reverse: bool) -> Int8:
+    """TFLite Micro's int8 CUMSUM; its sums start with minus the input's zero point, not with zero."""
+    values = (x.astype(np.int64) - before.zero_point) << (ADD_SHIFT - 1)
+    values = np.flip(values, axis) if reverse else values
+    sums = np.cumsum(values, axis) - (values if exclusive else 0) - (before.zero_point << (ADD_SHIFT - 1))
+    twice = 2 * float(np.float32(before.scale))
+    multiplier, shift = quantize_multiplier(twice / ((1 << ADD_SHIFT) * float(np.float32(after.scale))))
+    result = Requantization(multiplier, shift, after.zero_point)(sums.astype(np.int32))
+    return np.flip(result, axis) if reverse else result
+
+
+def tflite_l2_normalization(x: Int8, zero_point: int) -> Int8:
+    """TFLite's int8 L2_NORMALIZATION over the last axis; the output has scale 1 / 128 and zero point 0."""
+    values = x.astype(np.int64) - zero_point
+    squares = np.sum(values * values, axis=-1, keepdims=True)
+    pairs = np.array([fixedpoint.inverse_square_root(int(total)) for total in squares.reshape(-1)], dtype=np.int64)
+    multiplier, shift = (pairs[:, i].reshape(squares.shape) for i in (0, 1))
+    return vector.saturate_int8(requantize(values, 0, multiplier, shift + 7))
 
 
 def onnx_global_average_pool(x: Affine, y: Affine, count: int) -> Requantization:

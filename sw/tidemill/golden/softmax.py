@@ -27,6 +27,23 @@ LENGTH_MAX = (1 << SUM_BITS) - 1
 SUM_SHIFT = 31 - SUM_BITS
 OUTPUT_SHIFT = 31 - 8
 """Right shift from Q0 to the output's scale 1/256."""
+LOG_SHIFT = 31 - DIFFERENCE_BITS - 4
+"""Right shift from Q5 to the scale 1/16 of a LOG_SOFTMAX's output."""
+
+
+def _multiplier(scale: float, beta: float) -> tuple[int, int]:
+    """(multiplier, shift) of differences from the maximum to Q5 (PreprocessSoftmaxScaling)."""
+    real = min(float(np.float32(beta)) * float(np.float32(scale)) * (1 << (31 - DIFFERENCE_BITS)), 2.0**31 - 1)
+    if not real > 1:
+        raise ValueError(f"beta * scale of a SOFTMAX must be above 2**-26, not {beta * scale}")
+    return quantize_multiplier(real)
+
+
+def _scaled_differences(scale: float, beta: float) -> tuple[NDArray[np.int64], Int32, int]:
+    """Differences from the maximum d = -255..0, these in Q5, both indexed by d & 255, and the multiplier's shift."""
+    multiplier, shift = _multiplier(scale, beta)
+    difference = -(-np.arange(256) & 255)
+    return difference, requantize(difference, 0, multiplier, shift), shift
 
 
 def exponentials(scale: float, beta: float = 1.0) -> Int32:
@@ -35,12 +52,7 @@ def exponentials(scale: float, beta: float = 1.0) -> Int32:
     Differences that TFLite skips (CalculateSoftmaxParams' diff_min) have 0. Raises ValueError for beta * scale
     not positive or so small that TFLite's multiplier is not above one.
     """
-    real = min(float(np.float32(beta)) * float(np.float32(scale)) * (1 << (31 - DIFFERENCE_BITS)), 2.0**31 - 1)
-    if not real > 1:
-        raise ValueError(f"beta * scale of a SOFTMAX must be above 2**-26, not {beta * scale}")
-    multiplier, shift = quantize_multiplier(real)
-    difference = -(-np.arange(256) & 255)
-    scaled = requantize(difference, 0, multiplier, shift)
+    difference, scaled, shift = _scaled_differences(scale, beta)
     counted = difference >= -fixedpoint.input_radius(DIFFERENCE_BITS, shift)
     values = fixedpoint.exp_on_negative_values(np.where(counted, scaled, 0), DIFFERENCE_BITS)
     return np.where(counted, values, 0).astype(np.int32)
@@ -66,6 +78,23 @@ def tflite_softmax(x: Int8, scale: float, beta: float = 1.0) -> Int8:
     product = fixedpoint.rounding_doubling_high_mul(reciprocal, exponential)
     exponent = np.minimum(SUM_BITS - headroom + OUTPUT_SHIFT, SHIFT_LIMIT)
     return np.clip(fixedpoint.rounding_divide_by_pot(product, exponent) - 128, -128, 127).astype(np.int8)
+
+
+def tflite_log_softmax(x: Int8, scale: float) -> Int8:
+    """TFLite's LOG_SOFTMAX of int8 [..., n]; the output has scale 16 / 256 and zero point 127 (LogSoftmaxQuantized)."""
+    _check_length(x)
+    multiplier, shift = _multiplier(scale, 1.0)
+    _, scaled, _ = _scaled_differences(scale, 1.0)
+    difference = x.astype(np.int64) - x.max(axis=-1, keepdims=True)
+    exponential = exponentials(scale)[difference & 255].astype(np.int64)
+    total = fixedpoint.rounding_divide_by_pot(exponential, SUM_BITS).sum(axis=-1, keepdims=True)
+    logarithm = fixedpoint.log_above_one(total, SUM_BITS, DIFFERENCE_BITS)
+    back = quantize_multiplier((1 << (31 - shift)) / multiplier)
+    smallest = np.maximum(
+        -fixedpoint.input_radius(DIFFERENCE_BITS, shift) - 1, requantize(logarithm + fixedpoint.INT32_MIN, 0, *back)
+    )
+    steps = fixedpoint.rounding_divide_by_pot(scaled[difference & 255] - logarithm, LOG_SHIFT) + 127
+    return np.where(difference > smallest, np.clip(steps, -128, 127), -128).astype(np.int8)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Unary int8 operators as 256-entry tables: table[x & 255] is the int8 result for the int8 input x.
 
-The functions tflite_* are TFLite Micro's int8 kernels, in the integer (or float32) arithmetic these use.
+The functions tflite_* are TFLite Micro's int8 kernels, in the integer (or float32) arithmetic these use. Multipliers
+come from scales multiplied and divided in double, as the released runtime does even where its source has float32
+(measured on quotients of scales that round differently).
 """
 
 from __future__ import annotations
@@ -27,19 +29,18 @@ def _scale(values: NDArray[np.int64], real: float) -> NDArray[np.int64]:
     return -scaled if real < 0 else scaled
 
 
-def _float32_ratio(x: Affine, y: Affine) -> float:
-    return float(np.float32(x.scale) / np.float32(y.scale))
+def _ratio(x: Affine, y: Affine) -> float:
+    return float(np.float32(x.scale)) / float(np.float32(y.scale))
 
 
 def tflite_quantize(x: Affine, y: Affine) -> Int8:
     """QUANTIZE int8 to int8: requantization to another scale and zero point."""
-    real = float(np.float32(x.scale)) / float(np.float32(y.scale))
-    return _saturate(_scale(_Q - x.zero_point, real) + y.zero_point)
+    return _saturate(_scale(_Q - x.zero_point, _ratio(x, y)) + y.zero_point)
 
 
 def tflite_relu(x: Affine, y: Affine) -> Int8:
     """RELU."""
-    return _saturate(_scale(_Q - x.zero_point, _float32_ratio(x, y)) + y.zero_point, max(-128, y.zero_point))
+    return _saturate(_scale(_Q - x.zero_point, _ratio(x, y)) + y.zero_point, max(-128, y.zero_point))
 
 
 def tflite_relu6(x: Affine) -> Int8:
@@ -51,8 +52,8 @@ def tflite_relu6(x: Affine) -> Int8:
 def tflite_leaky_relu(x: Affine, y: Affine, alpha: float) -> Int8:
     """LEAKY_RELU, alpha a float32 number of any sign."""
     value = _Q - x.zero_point
-    negative = float(np.float32(x.scale) * np.float32(alpha) / np.float32(y.scale))
-    scaled = np.where(value >= 0, _scale(value, _float32_ratio(x, y)), _scale(value, negative))
+    negative = float(np.float32(x.scale)) * float(np.float32(alpha)) / float(np.float32(y.scale))
+    scaled = np.where(value >= 0, _scale(value, _ratio(x, y)), _scale(value, negative))
     return _saturate(scaled + y.zero_point)
 
 
@@ -70,14 +71,16 @@ def tflite_abs(x: Affine, y: Affine) -> Int8:
     """ABS."""
     value = np.abs(_Q - x.zero_point)
     if np.float32(x.scale) != np.float32(y.scale):
-        value = _scale(value, _float32_ratio(x, y))
+        value = _scale(value, _ratio(x, y))
     return _saturate(value + y.zero_point)
 
 
 def tflite_rsqrt(x: Affine, y: Affine) -> Int8:
     """RSQRT. TFLite Micro refuses inputs below the zero point; their entries are those of a zero input: 127."""
     shift = 20
-    multiplier, exponent = quantize_multiplier(1.0 / float(np.sqrt(np.float32(x.scale)) * np.float32(y.scale)))
+    multiplier, exponent = quantize_multiplier(
+        1.0 / (math.sqrt(float(np.float32(x.scale))) * float(np.float32(y.scale)))
+    )
     table = np.full(256, 127, dtype=np.int8)
     for index, value in enumerate(int(v) for v in _Q - x.zero_point):
         if value > 0:
@@ -108,16 +111,12 @@ def _int16_multiplier(real: float) -> tuple[int, int]:
 
 
 def tflite_hard_swish(x: Affine, y: Affine) -> Int8:
-    """HARD_SWISH, in 16-bit fixed point. Raises ValueError where TFLite Micro refuses: y's scale < x's / 128.
-
-    The released runtime divides the scales in double: a float32 quotient rounds some multipliers to another number.
-    """
+    """HARD_SWISH, in 16-bit fixed point. Raises ValueError where TFLite Micro refuses: y's scale < x's / 128."""
     low, high = -(1 << 15), (1 << 15) - 1
-    fine = float(np.float32(x.scale)) / 128
-    out_multiplier, out_shift = _int16_multiplier(fine / float(np.float32(y.scale)))
+    out_multiplier, out_shift = _int16_multiplier(_ratio(x, y) / 128)
     if out_shift > 0:
         raise ValueError(f"HARD_SWISH needs an output scale of at least input scale / 128, not {y.scale}")
-    multiplier, shift = _int16_multiplier(fine / (3 / 32768))
+    multiplier, shift = _int16_multiplier(float(np.float32(x.scale)) / 128 / (3 / 32768))
     value = (_Q - x.zero_point) << 7
     on_output_scale = _high_mul16(value, out_multiplier)
     relu = np.clip(value << min(shift - 1, 16), low, high) if shift > 0 else value

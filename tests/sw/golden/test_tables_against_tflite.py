@@ -49,6 +49,30 @@ def test_operators_of_any_quantization(operator: str) -> None:
         assert np.array_equal(SIMPLE[operator](x, y), _run(operator, None, x, y)), (x, y)
 
 
+def _ties(seed: int) -> Iterator[tuple[Affine, Affine]]:
+    """Quantizations whose ratio takes one int8 just beside a half in double, and onto the other side in float32."""
+    rng = np.random.default_rng(seed)
+    x = np.exp2(rng.uniform(-9, 0, 100_000)).astype(np.float32)
+    value, half = rng.integers(1, 128, x.size), rng.integers(0, 100, x.size) + 0.5
+    y = (x * (value / half)).astype(np.float32)
+    exact = value * (x.astype(np.float64) / y.astype(np.float64))
+    single = value * (x / y).astype(np.float64)
+    for case in np.flatnonzero((exact < half) != (single < half))[:100]:
+        yield Affine(float(x[case]), 0), Affine(float(y[case]), 0)
+
+
+@pytest.mark.parametrize("operator", ["RELU", "ABS", "LEAKY_RELU"])
+def test_scales_are_divided_in_double(operator: str) -> None:
+    options = schema.LeakyReluOptionsT()
+    options.alpha = 0.1
+    kernels = SIMPLE | {"LEAKY_RELU": lambda x, y: tables.tflite_leaky_relu(x, y, 0.1)}
+    cases = list(_ties(8))
+    assert len(cases) == 100
+    for x, y in cases:
+        expected = _run(operator, options if operator == "LEAKY_RELU" else None, x, y)
+        assert np.array_equal(kernels[operator](x, y), expected), (x, y)
+
+
 def test_relu6() -> None:
     for x, y in _pairs(2, same=True):
         assert np.array_equal(tables.tflite_relu6(x), _run("RELU6", None, x, y)), x

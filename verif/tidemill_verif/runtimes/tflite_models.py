@@ -16,6 +16,8 @@ _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.uint8): schema.TensorType.UINT8,
+    np.dtype(np.int16): schema.TensorType.INT16,
+    np.dtype(np.bool_): schema.TensorType.BOOL,
     np.dtype(np.float32): schema.TensorType.FLOAT32,
 }
 
@@ -23,7 +25,7 @@ _TYPES = {
 @dataclass(frozen=True)
 class Tensor:
     """A quantized tensor; `data` is its content where it is a constant. `scales` has one entry, or one per index of
-    `axis`."""
+    `axis`. A `variable` is the memory of an operator."""
 
     shape: tuple[int, ...]
     scales: Sequence[float]
@@ -31,6 +33,7 @@ class Tensor:
     dtype: type = np.int8
     data: NDArray[Any] | None = None
     axis: int = 0
+    variable: bool = False
 
 
 def build(operator: str, options: object | None, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> bytes:
@@ -46,6 +49,7 @@ def build(operator: str, options: object | None, inputs: Sequence[Tensor], outpu
         entry.shape = list(tensor.shape)
         entry.type = _TYPES[np.dtype(tensor.dtype)]
         entry.buffer = 0
+        entry.isVariable = tensor.variable
         if tensor.data is not None:
             if tensor.data.dtype != tensor.dtype or tensor.data.shape != tensor.shape:
                 raise ValueError(f"tensor {number}: data {tensor.data.dtype} {tensor.data.shape} is not {tensor}")
@@ -61,7 +65,7 @@ def build(operator: str, options: object | None, inputs: Sequence[Tensor], outpu
         entry.quantization.zeroPoint = np.full(len(tensor.scales), tensor.zero_point, dtype=np.int64)
         entry.quantization.quantizedDimension = tensor.axis
         graph.tensors.append(entry)
-    fed = [number for number, tensor in enumerate(inputs) if tensor.data is None]
+    fed = [number for number, tensor in enumerate(inputs) if tensor.data is None and not tensor.variable]
     node = schema.OperatorT()
     node.opcodeIndex = 0
     node.inputs = list(range(len(inputs)))

@@ -49,8 +49,8 @@ def window_geometry(
 def scale_parameters(b: GraphBuilder, node: Node, position: int, axis: int, channels: int) -> tuple[Array, Array]:
     """Multipliers and shifts of a layer with weights at input `position`: one for each output channel.
 
-    Per channel input scale * weight scale / output scale in double; with one scale for all weights the operators that
-    use GetQuantizedConvolutionMultipler multiply the first two in float32.
+    Input scale * weight scale / output scale in double. With one scale for all weights the source of TFLite Micro
+    (GetQuantizedConvolutionMultipler) multiplies in float32; the released runtime does so in double (measured).
     """
     weights = b.file_tensor(node, position)
     data = 0 if node.operator != "TRANSPOSE_CONV" else 2
@@ -61,10 +61,7 @@ def scale_parameters(b: GraphBuilder, node: Node, position: int, axis: int, chan
             f"weights {weights.name!r} have {weights.scales.size} scales along axis {weights.axis}; "
             f"expected 1, or {channels} along axis {axis}",
         )
-    if weights.scales.size == 1 and node.operator in ("FULLY_CONNECTED", "BATCH_MATMUL"):
-        products = [float(np.float32(scale_in) * weights.scales[0])] * channels
-    else:
-        products = [scale_in * float(scale) for scale in np.broadcast_to(weights.scales, channels)]
+    products = [scale_in * float(scale) for scale in np.broadcast_to(weights.scales, channels)]
     pairs = np.array([quantize_multiplier(product / scale_out) for product in products], dtype=np.int64)
     return pairs[:, 0].astype(np.int32), pairs[:, 1].astype(np.int32)
 
