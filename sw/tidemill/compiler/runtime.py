@@ -70,6 +70,7 @@ class Session:
         self.npu, self.model = npu, model
         self._loaded: LoadedProgram = npu.load(model.program)
         self._host: dict[int, Array] = {}
+        self._started: dict[int, Array] = {}
         self.reset()
 
     def __enter__(self) -> Self:
@@ -99,6 +100,9 @@ class Session:
         for border, array in named_inputs(self.model, inputs):
             value = self.model.values[border.value]
             self._write(border.value, encode(border, array, value.shape, value.dtype))
+        variables = {variable.value for variable in self.model.variables}
+        shown = [border.value for border in self.model.exposed if border.value in variables]
+        self._started = {number: self._read(number) for number in shown}
         call = Call({})
         for step in self.model.steps:
             if isinstance(step, HostStep):
@@ -120,8 +124,9 @@ class Session:
 
     def exposed(self) -> dict[str, Array]:
         """Intermediate tensors of the latest call, as the model's runtime shows them; of a model compiled with
-        `keep_all`."""
-        return {border.name: from_tensor(border, self._read(border.value)) for border in self.model.exposed}
+        `keep_all`. A variable has the value with which the call started."""
+        values = {border.value: self._read(border.value) for border in self.model.exposed} | self._started
+        return {border.name: from_tensor(border, values[border.value]) for border in self.model.exposed}
 
     def _run_host(self, step: HostStep) -> None:
         arrays = [self._read(source) if isinstance(source, int) else source for source in step.inputs]

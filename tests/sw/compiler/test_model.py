@@ -108,6 +108,16 @@ def test_intermediate_tensors_can_be_read() -> None:
         np.testing.assert_array_equal(model.exposed()["middle"], wanted)
 
 
+def test_a_variable_is_shown_as_the_call_found_it() -> None:
+    graph = stream()
+    old = ir.Port("old", graph.ops[0].inputs[1], (1, 18), "int8")
+    x = np.ones((1, 18), np.int8)
+    with tm.compile(replace(graph, exposed=[old]), preset="tiny", keep_all=True) as model:
+        for step in range(3):
+            model(x)
+            np.testing.assert_array_equal(model.exposed()["old"], graph.states[0].initial + step)
+
+
 def test_real_numbers_and_wrong_arrays() -> None:
     with tm.compile(network(), preset="tiny") as model:
         real = np.linspace(-80, 80, 400).reshape(SHAPE)
