@@ -270,6 +270,16 @@ def qdq_binary(w: ModelWriter) -> bytes:
 
 
 @pattern
+def halves(w: ModelWriter) -> bytes:
+    """Arithmetic whose results lie on halves: scales that are powers of two apart."""
+    scale = w.scale()
+    parameters = [[w.constant(scale * np.float32(factor)), w.constant(w.zero())] for factor in (1, 2, 4)]
+    a, b = every_pair(w)
+    operands = [w.dequantize(a, parameters[0]), w.dequantize(b, parameters[1])]
+    return w.model(w.quantize(w.node(w.turn("Add", "Sub", "Mul"), operands), parameters[2]))
+
+
+@pattern
 def qdq_unary(w: ModelWriter) -> bytes:
     """Functions between DequantizeLinear and QuantizeLinear."""
     operator = w.turn(
@@ -351,7 +361,7 @@ def movement(w: ModelWriter) -> bytes:
     lists: dict[str, tuple[list[list[int]], dict[str, Any]]] = {
         "Reshape": ([[0, -1, 4]], {}),
         "Flatten": ([], {"axis": 2}),
-        "Transpose": ([], {"perm": [int(axis) for axis in w.rng.permutation(4)]}),
+        "Transpose": ([], {"perm": w.pick([0, 2, 3, 1], [0, 3, 1, 2], [2, 0, 3, 1])}),
         "Unsqueeze": ([[0, -1]], {}),
         "Slice": ([[5, 0], [-100, 3], [2, 1], [-2, 1]], {}),
         "Gather": ([[2, -1, 0]], {"axis": 1}),
