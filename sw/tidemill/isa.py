@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 
 INSTRUCTION_BITS = 128
 INSTRUCTION_BYTES = 16
@@ -98,27 +99,27 @@ class Field:
     index: str | None = None
     choices: type[enum.IntEnum] | None = None
 
-    @property
+    @cached_property
     def hi(self) -> int:
         """Highest bit."""
         return self.lo + self.width - 1
 
-    @property
+    @cached_property
     def bits_min(self) -> int:
         """Smallest value the bits can hold."""
         return -(1 << (self.width - 1)) if self.signed else 0
 
-    @property
+    @cached_property
     def bits_max(self) -> int:
         """Largest value the bits can hold."""
         return (1 << (self.width - self.signed)) - 1
 
-    @property
+    @cached_property
     def legal_min(self) -> int:
         """Smallest legal value."""
         return self.bits_min if self.minimum is None else self.minimum
 
-    @property
+    @cached_property
     def legal_max(self) -> int:
         """Largest legal value."""
         return self.bits_max if self.maximum is None else self.maximum
@@ -137,18 +138,18 @@ class Op:
     fields: tuple[Field, ...] = ()
     combine: Combine | None = None
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
         """The engine that executes it."""
         return Engine(self.opcode >> 5)
 
-    @property
+    @cached_property
     def all_fields(self) -> tuple[Field, ...]:
         """Every field with the common ones: `opcode`, and for engine instructions `wait` and `signal`."""
         common = (OPCODE,) if self.engine is Engine.CONTROL else (OPCODE, WAIT, SIGNAL)
         return common + self.fields
 
-    @property
+    @cached_property
     def used_mask(self) -> int:
         """Mask of the bits the instruction defines; all others must be zero."""
         mask = 0

@@ -63,9 +63,10 @@ class Ring:
         """Let the next region start at `row`, if it fits there."""
         self._next = row
 
-    def reset(self) -> None:
-        """Forget all regions."""
-        self._live.clear()
+    def make_room(self, rows: int) -> None:
+        """Go back to the first row where `rows` do not fit before the end, so that several regions lie in a row."""
+        if self._next + rows > self.first + self.rows:
+            self._next = self.first
 
 
 def blocks_of(channels: int, config: Config) -> int:

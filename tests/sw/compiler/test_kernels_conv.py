@@ -245,3 +245,19 @@ def test_a_configuration_without_room_says_what_is_missing() -> None:
     op = conv_op(np.random.default_rng(0), Tensor("x", (1, 4, 4, 4)), 4)
     with pytest.raises(ModelError, match=r"node 'conv' \(CONV_2D\): configuration 'nothing' has 64 accumulator rows"):
         compile_graph(graph_of(op), config)
+
+
+def test_weights_that_fill_their_zone_fit_after_another_layer() -> None:
+    """Two dense layers on `tiny` whose weights each take the whole zone: nothing is lost between them."""
+    config = tm.preset("tiny")
+    rng = np.random.default_rng(11)
+    x, a, y = (Tensor(name, (1, 3, 3, channels)) for name, channels in (("x", 20), ("a", 64), ("y", 64)))
+    ops: list[Op] = []
+    for source, result in ((x, a), (a, y)):
+        weights = rng.integers(-128, 128, (64, 1, 1, source.channels)).astype(np.int16)
+        requantize = Requantize(1 << 30, -10)
+        ops.append(Conv2D(result.name, "CONV_2D", [source], [result], weights, np.zeros(64, np.int32), requantize))
+    graph = Graph("two", ops, [Port("x", x, x.shape, "int8")], [Port("y", y, y.shape, "int8")])
+    values = rng.integers(-128, 128, x.shape).astype(np.int8)
+    with tm.open("iss", config=config) as npu, Session(npu, compile_graph(graph, config)) as session:
+        assert np.array_equal(session(values)["y"], reference.evaluate(graph, {"x": values}).outputs["y"])

@@ -161,3 +161,10 @@ def test_many_signals_stay_within_a_semaphore(loads_first: bool) -> None:
         data = np.arange(400 * config.dim, dtype=np.int64).astype(np.int8).reshape(400, -1) // 2
         run = npu.run(npu.load(program), {"image": data}, ["result"])
     assert np.array_equal(run.outputs["result"], data + 1)
+
+
+def test_regions_that_fill_a_ring_lie_in_a_row() -> None:
+    ring = Ring("test", 0, 64)
+    ring.release(ring.take(20))
+    ring.make_room(64)
+    assert [ring.take(16).start for _ in range(4)] == [0, 16, 32, 48]

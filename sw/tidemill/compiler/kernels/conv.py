@@ -108,6 +108,8 @@ class _ArrayConv(_Conv):
 
     def emit(self) -> None:
         """All tiles."""
+        if self.plan.order is Order.RESIDENT:
+            self.context.weights.make_room(sum(group.tiles.rows for group in self.groups))
         self.groups[0].tiles.prefetch()
         self.finish.start()
         if self.plan.order is Order.GROUPS:

@@ -36,7 +36,7 @@ class Pieces:
         while self._edges[-1] < units:
             self._edges.append(min(self._edges[-1] + min(grown, size), units))
             grown *= 2
-        self._rows = units * unit_rows
+        self.rows = units * unit_rows
         self._regions: dict[int, Region] = {}
         self._whole: Region | None = None
 
@@ -63,7 +63,7 @@ class Pieces:
         if not self._keep:
             return self._ring.take(rows)
         if self._whole is None:
-            self._whole = self._ring.take(self._rows)
+            self._whole = self._ring.take(self.rows)
         return Region(self._whole.start + first, rows)
 
     def close(self) -> None:
