@@ -27,3 +27,10 @@ def test_patterns_that_need_no_host_run_without_it(name: str) -> None:
     for seed in range(4):
         writer = ModelWriter(seed, np.int8)
         assert compare(PATTERNS[name](writer), writer.feeds).hosts == ()
+
+
+@pytest.mark.parametrize(("seed", "dtype"), [(14, "int8"), (148, "int8"), (148, "uint8")])
+def test_broadcast_addition_has_the_operand_order_of_onnxruntime(seed: int, dtype: str) -> None:
+    # one of the 65,536 pairs of these models tells the order
+    writer = ModelWriter(seed, np.dtype(dtype))
+    assert compare(PATTERNS["qlinear_binary"](writer), writer.feeds).wrong == 0
