@@ -18,9 +18,9 @@ import onnx.shape_inference
 from numpy.typing import NDArray
 from onnx.backend.base import Backend, BackendRep
 
-from tidemill.compiler import reference
 from tidemill.compiler.frontends.onnx import load_onnx
-from tidemill.compiler.ir import Graph
+from tidemill.config import DEFAULT_PRESET
+from tidemill.model import Model, compile
 
 Array = NDArray[Any]
 
@@ -61,11 +61,6 @@ PARAMETERS: dict[str, tuple[int, ...]] = {
 """Inputs that are parameters, by operator."""
 
 
-def execute(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run a graph on arrays by input name: outputs by name."""
-    return reference.evaluate(graph, inputs).outputs
-
-
 def parameter_inputs(graph: onnx.GraphProto) -> set[str]:
     """The graph's inputs that are parameters of its nodes."""
     names = {info.name for info in graph.input} - {tensor.name for tensor in graph.initializer}
@@ -78,27 +73,29 @@ def parameter_inputs(graph: onnx.GraphProto) -> set[str]:
 
 
 class TidemillRep(BackendRep):
-    """A prepared model."""
+    """A prepared model for the configuration `preset`, run on the device called `npu`."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, preset: str = DEFAULT_PRESET, npu: str = "iss") -> None:
         self.model = model
+        self.preset, self.npu = preset, npu
         self.parameters = parameter_inputs(model.graph)
-        self.graphs: dict[tuple[bytes, ...], Graph] = {}
+        self.compiled: dict[tuple[bytes, ...], Model] = {}
         if not self.parameters:
-            self.graph_for({})
+            self.bind({})
 
-    def graph_for(self, parameters: Mapping[str, Array]) -> Graph:
-        """The graph with these parameters bound. Raises ModelError."""
+    def bind(self, parameters: Mapping[str, Array]) -> Model:
+        """The compiled model with these parameters. Raises ModelError."""
         key = tuple(parameters[name].tobytes() for name in sorted(parameters))
-        if key not in self.graphs:
+        if key not in self.compiled:
             bound = onnx.ModelProto()
             bound.CopyFrom(self.model)
             kept = [info for info in bound.graph.input if info.name not in parameters]
             del bound.graph.input[:]
             bound.graph.input.extend(kept)
             bound.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in parameters.items())
-            self.graphs[key] = load_onnx(bound.SerializeToString(), self.model.graph.name or "model")
-        return self.graphs[key]
+            graph = load_onnx(bound.SerializeToString(), self.model.graph.name or "model")
+            self.compiled[key] = compile(graph, preset=self.preset, device=self.npu)
+        return self.compiled[key]
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """Outputs for inputs given by name, in the model's order, or as the only one."""
@@ -112,9 +109,9 @@ class TidemillRep(BackendRep):
             if len(given) != len(names):
                 raise ValueError(f"the model takes {len(names)} inputs, not {len(given)}")
             arrays = {name: np.asarray(array) for name, array in zip(names, given, strict=True)}
-        graph = self.graph_for({name: arrays[name] for name in sorted(self.parameters) if name in arrays})
-        outputs = execute(graph, {name: array for name, array in arrays.items() if name not in self.parameters})
-        return tuple(outputs[port.name] for port in graph.outputs)
+        with self.bind({name: arrays[name] for name in sorted(self.parameters) if name in arrays}) as model:
+            outputs = model.run({name: array for name, array in arrays.items() if name not in self.parameters}).outputs
+        return tuple(outputs[border.name] for border in model.outputs)
 
 
 class TidemillBackend(Backend):
@@ -122,10 +119,11 @@ class TidemillBackend(Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", **kwargs: Any) -> TidemillRep:
-        """Compile a model. Raises ModelError for one that is not supported."""
+        """Compile a model; `preset` and `npu` (the device, "iss" or "rtl") are keywords. Raises ModelError for one that
+        is not supported."""
         if not cls.supports_device(device):
             raise ValueError(f"device must be CPU, not {device!r}")
-        return TidemillRep(model)
+        return TidemillRep(model, **kwargs)
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Array, ...]:
