@@ -116,6 +116,13 @@ def tflite_add_n(values: Sequence[Int8], x: Affine, y: Affine) -> Int8:
     return final(np.asarray(total << (ADD_SHIFT - 1)).astype(np.int32))
 
 
+def tflite_add_two(x: Affine, y: Affine) -> Addition:
+    """`tflite_add_n` of two inputs."""
+    table = ((INT8.astype(np.int32) - x.zero_point) << (ADD_SHIFT - 1)).astype(np.int32)
+    start = np.int32(-x.zero_point << (ADD_SHIFT - 1))
+    return Addition(table + start, table, Requantization(*quantize_multiplier(_add_n_scale(x, y)), y.zero_point))
+
+
 def _add_n_scale(x: Affine, y: Affine) -> float:
     return 2 * float(np.float32(x.scale)) / ((1 << ADD_SHIFT) * float(np.float32(y.scale)))
 

@@ -12,9 +12,12 @@ from tidemill.compiler.frontends import (
     tflite_conv,
     tflite_elementwise,
     tflite_file,
+    tflite_gather,
+    tflite_logic,
     tflite_moves,
     tflite_reduce,
     tflite_state,
+    tflite_svdf,
 )
 from tidemill.compiler.frontends.report import NodeReport
 from tidemill.compiler.frontends.tflite_file import MAX_ELEMENTS, FileTensor, ModelFile, Node
@@ -30,6 +33,9 @@ HANDLERS: dict[str, Handler] = {
     **tflite_moves.HANDLERS,
     **tflite_reduce.HANDLERS,
     **tflite_state.HANDLERS,
+    **tflite_gather.HANDLERS,
+    **tflite_logic.HANDLERS,
+    **tflite_svdf.HANDLERS,
 }
 """f(builder, node) by operator name: emits the operations of a node or raises ModelError or ValueError."""
 

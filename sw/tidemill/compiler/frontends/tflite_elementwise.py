@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def unary(table: Callable[[GraphBuilder, Node, Affine, Affine], Int8]) -> Callab
     return handler
 
 
-def _fixed_output(b: GraphBuilder, node: Node, wanted: Affine) -> None:
+def fixed_output(b: GraphBuilder, node: Node, wanted: Affine) -> None:
     """Refuse an output whose quantization is not the one that the operator always has."""
     actual = b.output_quantization(node)
     if actual != wanted:
@@ -75,12 +75,12 @@ def _leaky_relu(b: GraphBuilder, node: Node, x: Affine, y: Affine) -> Int8:
 
 
 def _logistic(b: GraphBuilder, node: Node, x: Affine, y: Affine) -> Int8:
-    _fixed_output(b, node, Affine(1 / 256, -128))
+    fixed_output(b, node, Affine(1 / 256, -128))
     return tables.tflite_logistic(x)
 
 
 def _tanh(b: GraphBuilder, node: Node, x: Affine, y: Affine) -> Int8:
-    _fixed_output(b, node, Affine(1 / 128, 0))
+    fixed_output(b, node, Affine(1 / 128, 0))
     return tables.tflite_tanh(x)
 
 
@@ -105,14 +105,16 @@ def dequantize(b: GraphBuilder, node: Node) -> None:
     b.emit(ir.Host(node.name, node.operator, [x], [y], "tflite.dequantize", attributes))
 
 
-def _operands(b: GraphBuilder, node: Node) -> tuple[ir.Tensor, ir.Tensor, ir.Tensor]:
-    """Both inputs and the output of an operator that broadcasts."""
-    first, second = b.value(node, 0), b.value(node, 1)
+def operands(
+    b: GraphBuilder, node: Node, types: Sequence[str] = ("int8",), results: Sequence[str] = ("int8",)
+) -> tuple[ir.Tensor, ir.Tensor, ir.Tensor]:
+    """Both inputs (one of `types`) and the output (one of `results`) of an operator that broadcasts."""
+    first, second = b.value(node, 0, types), b.value(node, 1, types)
     try:
         shape = np.broadcast_shapes(first.shape, second.shape)
     except ValueError:
         raise b.error(node, f"inputs {list(first.shape)} and {list(second.shape)} do not broadcast") from None
-    return first, second, b.output(node, shape)
+    return first, second, b.output(node, shape, types=results)
 
 
 def _quantizations(b: GraphBuilder, node: Node) -> tuple[Affine, Affine, Affine]:
@@ -121,7 +123,7 @@ def _quantizations(b: GraphBuilder, node: Node) -> tuple[Affine, Affine, Affine]
 
 def add(b: GraphBuilder, node: Node) -> None:
     """ADD and SUB."""
-    first, second, y = _operands(b, node)
+    first, second, y = operands(b, node)
     compute = elementwise.tflite_add if node.operator == "ADD" else elementwise.tflite_sub
     qmin, qmax = b.activation(node, "AddOptions" if node.operator == "ADD" else "SubOptions")
     sums = compute(*_quantizations(b, node), qmin=qmin, qmax=qmax)
@@ -131,16 +133,51 @@ def add(b: GraphBuilder, node: Node) -> None:
 
 def mul(b: GraphBuilder, node: Node) -> None:
     """MUL."""
-    first, second, y = _operands(b, node)
+    first, second, y = operands(b, node)
     qmin, qmax = b.activation(node, "MulOptions")
     product = elementwise.tflite_mul(*_quantizations(b, node), qmin=qmin, qmax=qmax)
     rq = requantize_of(product.requantization)
     b.emit(ir.Mul(node.name, node.operator, [first, second], [y], product.zero_a, product.zero_b, rq))
 
 
+def div(b: GraphBuilder, node: Node) -> None:
+    """DIV, on the host; by table where one operand is one number."""
+    first, second, y = operands(b, node)
+    qa, qb, qy = _quantizations(b, node)
+    qmin, qmax = b.activation(node, "DivOptions")
+    if second.data is not None and np.any(second.data == qb.zero_point):
+        raise b.error(node, f"divides by {second.name!r}, which has zeros")
+    for x, other in ((first, second), (second, first)):
+        if other.data is not None and np.all(other.data == other.data.flat[0]) and x.shape == y.shape:
+            number = other.data.flat[:1]
+            numerator, divisor = (INT8, number) if x is first else (number, INT8)
+            _apply(b, node, x, y, elementwise.tflite_div(numerator, divisor, qa, qb, qy, qmin=qmin, qmax=qmax))
+            return
+    attributes = {"a": list(qa), "b": list(qb), "y": list(qy), "qmin": qmin, "qmax": qmax}
+    b.emit(ir.Host(node.name, node.operator, [first, second], [y], "tflite.div", attributes))
+
+
+def add_n(b: GraphBuilder, node: Node) -> None:
+    """ADD_N of tensors with one scale and zero point: two as a sum, more on the host."""
+    inputs = [b.value(node, i) for i in range(len(node.inputs))]
+    if len(inputs) < 2 or len({x.shape for x in inputs}) != 1:
+        raise b.error(node, f"adds {inputs}; expected two or more of one shape")
+    y = b.output(node, inputs[0].shape)
+    before, after = b.input_quantization(node, 0), b.output_quantization(node)
+    if any(b.input_quantization(node, i) != before for i in range(len(inputs))):
+        raise b.error(node, "its inputs must have the same scale and zero point")
+    if len(inputs) == 2:
+        sums = elementwise.tflite_add_two(before, after)
+        rq = requantize_of(sums.requantization)
+        b.emit(ir.Add(node.name, node.operator, inputs, [y], sums.table_a, sums.table_b, rq))
+        return
+    attributes = {"x": list(before), "y": list(after)}
+    b.emit(ir.Host(node.name, node.operator, inputs, [y], "tflite.add_n", attributes))
+
+
 def squared_difference(b: GraphBuilder, node: Node) -> None:
     """SQUARED_DIFFERENCE, on the host."""
-    first, second, y = _operands(b, node)
+    first, second, y = operands(b, node)
     attributes = {
         name: list(values) for name, values in zip(("a", "b", "y"), _quantizations(b, node), strict=True)
     }  # fmt: skip
@@ -149,7 +186,7 @@ def squared_difference(b: GraphBuilder, node: Node) -> None:
 
 def min_max(b: GraphBuilder, node: Node) -> None:
     """MINIMUM and MAXIMUM of the integers: one scale and zero point for all."""
-    first, second, y = _operands(b, node)
+    first, second, y = operands(b, node)
     if len(set(_quantizations(b, node))) != 1:
         raise b.error(node, "inputs and output must have the same scale and zero point")
     b.emit(ir.MinMax(node.name, node.operator, [first, second], [y], node.operator == "MAXIMUM"))
@@ -189,6 +226,8 @@ HANDLERS = {
     "ADD": add,
     "SUB": add,
     "MUL": mul,
+    "DIV": div,
+    "ADD_N": add_n,
     "SQUARED_DIFFERENCE": squared_difference,
     "MINIMUM": min_max,
     "MAXIMUM": min_max,

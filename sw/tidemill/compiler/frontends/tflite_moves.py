@@ -32,12 +32,12 @@ def _is_uint8(b: GraphBuilder, node: Node, x: ir.Tensor) -> bool:
     return any(i >= 0 and b.values.get(i) is x and b.subgraph.tensors[i].dtype == "uint8" for i in node.inputs)
 
 
-def _check_size(b: GraphBuilder, node: Node, shape: Sequence[int]) -> None:
+def check_size(b: GraphBuilder, node: Node, shape: Sequence[int]) -> None:
     if not 0 < math.prod(shape) <= MAX_ELEMENTS:
         raise b.error(node, f"makes a tensor of shape {list(shape)[:16]}; 1 to {MAX_ELEMENTS} elements fit")
 
 
-def _same_quantization(b: GraphBuilder, node: Node, position: int) -> None:
+def same_quantization(b: GraphBuilder, node: Node, position: int) -> None:
     """TFLite Micro copies bytes: scales that differ would change the numbers."""
     record = b.file_tensor(node, position)
     output = b.subgraph.tensors[node.outputs[0]]
@@ -82,7 +82,7 @@ def concatenation(b: GraphBuilder, node: Node) -> None:
     if dtypes != {b.subgraph.tensors[node.outputs[0]].dtype}:
         raise b.error(node, f"concatenates {', '.join(sorted(dtypes))}")
     for i in range(len(inputs)):
-        _same_quantization(b, node, i)
+        same_quantization(b, node, i)
     b.move(node, inputs, y, joined)
 
 
@@ -185,21 +185,8 @@ def strided_slice(b: GraphBuilder, node: Node) -> None:
             )
             axis += 1
     index = np.asarray(indices(x)[tuple(key)])
-    _check_size(b, node, index.shape)
+    check_size(b, node, index.shape)
     rearrange(b, node, x, index)
-
-
-def gather(b: GraphBuilder, node: Node) -> None:
-    """GATHER with constant indices."""
-    kind = "GatherOptions"
-    x, wanted = b.value(node, 0, TYPES), b.constant(node, 1)
-    axis = b.axis(node, b.option(node, kind, "Axis", 0), len(x.shape))
-    if b.option(node, kind, "BatchDims", 0) != 0:
-        raise b.error(node, "gathers with batch axes; supported: none")
-    if wanted.size == 0 or wanted.min() < 0 or wanted.max() >= x.shape[axis]:
-        raise b.error(node, f"gathers elements outside 0..{x.shape[axis] - 1} of axis {axis}")
-    _check_size(b, node, (x.size // x.shape[axis], wanted.size))
-    rearrange(b, node, x, indices(x).take(wanted, axis))
 
 
 def _pairs(b: GraphBuilder, node: Node, position: int, rank: int) -> list[ir.Pair]:
@@ -214,7 +201,7 @@ def pad(b: GraphBuilder, node: Node) -> None:
     """PAD and PADV2: the output's zero point, or a constant, around the input."""
     x = b.value(node, 0)
     padding = _pairs(b, node, 1, len(x.shape))
-    _check_size(b, node, [size + sum(pair) for size, pair in zip(x.shape, padding, strict=True)])
+    check_size(b, node, [size + sum(pair) for size, pair in zip(x.shape, padding, strict=True)])
     fill = b.output_quantization(node).zero_point
     if node.operator == "PADV2" and b.has(node, 2):
         value = b.constant(node, 2, ("int8",))
@@ -231,7 +218,7 @@ def mirror_pad(b: GraphBuilder, node: Node) -> None:
     symmetric = b.option(node, "MirrorPadOptions", "Mode") == 1
     if any(max(pair) > size - (not symmetric) for size, pair in zip(x.shape, padding, strict=True)):
         raise b.error(node, f"pads {list(x.shape)} by {padding}, more than it can reflect")
-    _check_size(b, node, [size + sum(pair) for size, pair in zip(x.shape, padding, strict=True)])
+    check_size(b, node, [size + sum(pair) for size, pair in zip(x.shape, padding, strict=True)])
     rearrange(b, node, x, np.pad(indices(x), padding, mode="symmetric" if symmetric else "reflect"))
 
 
@@ -240,7 +227,7 @@ def broadcast_to(b: GraphBuilder, node: Node) -> None:
     x, shape = b.value(node, 0, TYPES), b.integers(node, 1)
     if min(shape, default=1) < 1:
         raise b.error(node, f"broadcasts to {shape}")
-    _check_size(b, node, shape)
+    check_size(b, node, shape)
     try:
         index = np.broadcast_to(indices(x), shape)
     except ValueError:
@@ -253,7 +240,7 @@ def tile(b: GraphBuilder, node: Node) -> None:
     x, counts = b.value(node, 0, TYPES), b.integers(node, 1)
     if len(counts) != len(x.shape) or min(counts, default=1) < 1:
         raise b.error(node, f"repeats {list(x.shape)} {counts} times")
-    _check_size(b, node, [size * count for size, count in zip(x.shape, counts, strict=True)])
+    check_size(b, node, [size * count for size, count in zip(x.shape, counts, strict=True)])
     rearrange(b, node, x, np.tile(indices(x), counts))
 
 
@@ -305,7 +292,7 @@ def space_to_batch(b: GraphBuilder, node: Node) -> None:
     x = b.value(node, 0)
     blocks, padding = _blocks(b, node, x)
     rest = len(x.shape) - 1 - len(blocks)
-    _check_size(b, node, [size + sum(p) for size, p in zip(x.shape[1:], padding, strict=False)])
+    check_size(b, node, [size + sum(p) for size, p in zip(x.shape[1:], padding, strict=False)])
     padded = np.pad(indices(x), [(0, 0), *padding, *[(0, 0)] * rest], constant_values=-1)
     n, *spatial = padded.shape[: 1 + len(blocks)]
     if any(size % block for size, block in zip(spatial, blocks, strict=True)):
@@ -361,7 +348,6 @@ HANDLERS = {
     "SPLIT_V": split_v,
     "SLICE": slice_,
     "STRIDED_SLICE": strided_slice,
-    "GATHER": gather,
     "PAD": pad,
     "PADV2": pad,
     "MIRROR_PAD": mirror_pad,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from tidemill.compiler import ir
 from tidemill.compiler.frontends.tflite_conv import window_geometry
-from tidemill.compiler.frontends.tflite_elementwise import requantize_of
+from tidemill.compiler.frontends.tflite_elementwise import fixed_output, requantize_of
 from tidemill.compiler.frontends.tflite_file import MAX_ELEMENTS, Node
 from tidemill.compiler.frontends.tflite_graph import GraphBuilder, indices
 from tidemill.compiler.frontends.tflite_moves import rearrange
@@ -16,6 +17,7 @@ from tidemill.compiler.reference import pool_counts
 from tidemill.golden import reduce, resize
 from tidemill.golden.affine import Affine
 from tidemill.golden.requant import reciprocal
+from tidemill.golden.softmax import LENGTH_MAX
 from tidemill.isa import RequantMode
 
 POOL = "Pool2DOptions"
@@ -46,15 +48,15 @@ def pool_2d(b: GraphBuilder, node: Node) -> None:
     b.emit(pool)
 
 
-def _reduced(b: GraphBuilder, node: Node) -> tuple[ir.Tensor, ir.Tensor, list[int]]:
+def _reduced(b: GraphBuilder, node: Node, types: Sequence[str] = ("int8",)) -> tuple[ir.Tensor, ir.Tensor, list[int]]:
     """Input, output and sorted axes of a reduction."""
-    x = b.value(node, 0)
+    x = b.value(node, 0, types)
     axes = sorted({b.axis(node, axis, len(x.shape)) for axis in b.integers(node, 1)})
     if b.option(node, "ReducerOptions", "KeepDims", False):
         shape = [1 if axis in axes else size for axis, size in enumerate(x.shape)]
     else:
         shape = [size for axis, size in enumerate(x.shape) if axis not in axes]
-    return x, b.output(node, shape), axes
+    return x, b.output(node, shape, types=types), axes
 
 
 def reduction(b: GraphBuilder, node: Node) -> None:
@@ -123,6 +125,50 @@ def softmax(b: GraphBuilder, node: Node) -> None:
     b.emit(ir.Softmax(node.name, node.operator, [x], [y], b.input_quantization(node, 0).scale, beta))
 
 
+def log_softmax(b: GraphBuilder, node: Node) -> None:
+    """LOG_SOFTMAX over the last axis, on the host."""
+    x = b.value(node, 0)
+    y = b.output(node, x.shape)
+    fixed_output(b, node, Affine(1 / 16, 127))
+    scale = b.input_quantization(node, 0).scale
+    if not (1 <= x.channels <= LENGTH_MAX and scale > 2**-26):
+        raise b.error(node, f"has rows of {x.channels} and scale {scale:g}; supported: 1 to {LENGTH_MAX}, above 2**-26")
+    b.emit(ir.Host(node.name, node.operator, [x], [y], "tflite.log_softmax", {"scale": scale}))
+
+
+def l2_normalization(b: GraphBuilder, node: Node) -> None:
+    """L2_NORMALIZATION over the last axis, on the host."""
+    x = b.value(node, 0)
+    y = b.output(node, x.shape)
+    fixed_output(b, node, Affine(1 / 128, 0))
+    if b.option(node, "L2NormOptions", "FusedActivationFunction", 0) != 0:
+        raise b.error(node, "has a fused activation, which TFLite Micro does not take")
+    attributes = {"zero_point": b.input_quantization(node, 0).zero_point}
+    b.emit(ir.Host(node.name, node.operator, [x], [y], "tflite.l2_normalization", attributes))
+
+
+def cumsum(b: GraphBuilder, node: Node) -> None:
+    """CUMSUM along a constant axis, on the host."""
+    x, axes = b.value(node, 0), b.integers(node, 1)
+    if len(axes) != 1:
+        raise b.error(node, f"sums along the axes {axes}")
+    y = b.output(node, x.shape)
+    attributes = {
+        "axis": b.axis(node, axes[0], len(x.shape)),
+        "exclusive": bool(b.option(node, "CumsumOptions", "Exclusive", False)),
+        "reverse": bool(b.option(node, "CumsumOptions", "Reverse", False)),
+        "x": list(b.input_quantization(node, 0)),
+        "y": list(b.output_quantization(node)),
+    }
+    b.emit(ir.Host(node.name, node.operator, [x], [y], "tflite.cumsum", attributes))
+
+
+def reduce_all(b: GraphBuilder, node: Node) -> None:
+    """REDUCE_ALL of truth values, on the host."""
+    x, y, axes = _reduced(b, node, ("bool",))
+    b.emit(ir.Host(node.name, node.operator, [x], [y], "tflite.reduce_all", {"axes": axes}))
+
+
 def _resized(b: GraphBuilder, node: Node, kind: str) -> tuple[ir.Tensor, ir.Pair, bool, bool]:
     """Input, new size, and whether corners align and pixels have their centres at halves."""
     x, size = b.value(node, 0), b.integers(node, 1)
@@ -160,7 +206,11 @@ HANDLERS = {
     "REDUCE_MIN": reduce_min,
     "ARG_MAX": arg_max,
     "ARG_MIN": arg_max,
+    "REDUCE_ALL": reduce_all,
     "SOFTMAX": softmax,
+    "LOG_SOFTMAX": log_softmax,
+    "L2_NORMALIZATION": l2_normalization,
+    "CUMSUM": cumsum,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
     "RESIZE_BILINEAR": resize_bilinear,
 }
