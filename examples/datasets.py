@@ -1,4 +1,4 @@
-"""The two data sets of the examples, as float images [N, 1, height, width] from 0 to 1 and labels."""
+"""The data of the examples: images as float [N, 1, height, width] from 0 to 1 with labels, and model files."""
 
 from __future__ import annotations
 
@@ -75,3 +75,10 @@ def test_images(network: str, count: int) -> Images:
     else:
         images = _fashion_mnist("t10k")
     return Images(images.pixels[:count], images.labels[:count])
+
+
+def existing(path: Path, command: str) -> Path:
+    """The path, if the file is there; else an error that names the command that writes it."""
+    if not path.is_file():
+        raise click.ClickException(f"{path}: no such file; {command} writes it")
+    return path

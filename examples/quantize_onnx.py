@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from datasets import NETWORKS, training_images
+from datasets import NETWORKS, existing, training_images
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -41,12 +41,13 @@ def main(network: str, models: Path | None) -> None:
     """Write NETWORK as qdq_int8.onnx, qdq_uint8.onnx, qoperator_int8.onnx, qoperator_uint8.onnx."""
     logging.disable(logging.WARNING)
     folder = models or Path("build/examples") / network
+    source = existing(folder / "float.onnx", f"python examples/train.py {network}")
     pixels = training_images(network).pixels[:CALIBRATION]
     for form, quant_format in FORMATS.items():
         for kind, activation_type in TYPES.items():
             path = folder / f"{form}_{kind}.onnx"
             quantize_static(
-                folder / "float.onnx", path, TrainingImages(pixels),
+                source, path, TrainingImages(pixels),
                 quant_format=quant_format, activation_type=activation_type,
                 weight_type=QuantType.QInt8, per_channel=True,
             )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 from ai_edge_quantizer import quantizer, recipe
-from datasets import NETWORKS, training_images
+from datasets import NETWORKS, existing, training_images
 
 CALIBRATION = 200
 SIGNATURE, INPUT = "serving_default", "args_0"
@@ -26,9 +26,10 @@ SIGNATURE, INPUT = "serving_default", "args_0"
 def main(network: str, models: Path | None) -> None:
     """Write NETWORK as int8.tflite."""
     folder = models or Path("build/examples") / network
+    source = existing(folder / "float.tflite", f"python examples/train.py {network}")
     path = folder / "int8.tflite"
     images = [{INPUT: image[None]} for image in training_images(network).pixels[:CALIBRATION]]
-    job = quantizer.Quantizer(str(folder / "float.tflite"), recipe.static_wi8_ai8())
+    job = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
     ranges = job.calibrate({SIGNATURE: images})
     job.quantize(ranges).export_model(str(path), overwrite=True)
     click.echo(f"{path}: {path.stat().st_size:,} bytes")

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import numpy as np
-from datasets import CLASSES, HERE, NETWORKS, Images, test_images
+from datasets import CLASSES, HERE, NETWORKS, Images, existing, test_images
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -135,6 +135,9 @@ def main(
 ) -> None:
     """Classify test images with every quantized form of NETWORK."""
     folder = models or HERE / network
+    for name in ("float.onnx", *(files or FILES)):
+        script = "train" if name == "float.onnx" else f"quantize_{name.rsplit('.')[-1]}"
+        existing(folder / name, f"python examples/{script}.py {network}")
     test = test_images(network, images)
     count = len(test.labels)
 
