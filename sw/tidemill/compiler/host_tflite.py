@@ -151,12 +151,12 @@ def select(attributes: Attributes, condition: Array, x: Array, z: Array) -> list
 
 
 def cast(attributes: Attributes, x: Array) -> list[Array]:
-    """Numbers as another type: cut off towards zero, modulo the type's range."""
-    return [
-        x.astype(np.int64 if x.dtype.kind == "f" and attributes["dtype"] != "float32" else x.dtype).astype(
-            attributes["dtype"]
-        )
-    ]
+    """Numbers as `dtype`: real ones cut off towards zero and saturated, integers modulo the type's range."""
+    dtype = np.dtype(attributes["dtype"])
+    if x.dtype.kind == "f" and dtype.kind == "i":
+        limits = np.iinfo(dtype)
+        x = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), limits.min, limits.max)
+    return [x.astype(dtype)]
 
 
 def svdf(attributes: Attributes, x: Array, memory: Array) -> list[Array]:
