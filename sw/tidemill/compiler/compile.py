@@ -9,7 +9,7 @@ import numpy as np
 
 from tidemill.compiler.compiled import Border, CompiledModel, HostStep, NpuStep, OpInfo, Value, Variable
 from tidemill.compiler.context import Context
-from tidemill.compiler.dram import ARENA, DramPlan, on_npu, plan_dram, row_shape
+from tidemill.compiler.dram import ARENA, DramPlan, plan_dram, row_shape
 from tidemill.compiler.ir import Graph, Host, ModelError, Move, Port, Tensor
 from tidemill.compiler.kernels import KERNELS
 from tidemill.compiler.memory import OutOfRows
@@ -138,14 +138,12 @@ class _Values:
         key = id(tensor)
         if key not in self._numbers:
             buffer = None
-            if tensor.data is not None and on_npu(tensor):
-                raise ModelError(f"tensor {tensor.name!r} is a constant")
             if key in self._plan.own:
                 buffer = f"t{len(self.all)}.{tensor.name}"
                 self._refs[key] = self._stream.buffer(buffer, tensor.dtype, row_shape(tensor, self._config))
             self._numbers[key] = len(self.all)
             self._keep.append(tensor)
-            self.all.append(Value(tensor.name, tensor.shape, tensor.dtype, buffer))
+            self.all.append(Value(tensor.name, tensor.shape, tensor.dtype, buffer, tensor.data))
         return self._numbers[key]
 
     def locate(self, tensor: Tensor) -> BufferRef:

@@ -14,12 +14,14 @@ from tidemill.program import Program
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the run: shape and dtype, and the buffer of the program that holds it (None: only on the host)."""
+    """A tensor of the run: shape and dtype, the buffer of the program that holds it (None: only on the host), and what
+    it always is (`data`, of a constant on the host)."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     buffer: str | None
+    data: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,8 @@ def _check(model: CompiledModel) -> None:
     for value in model.values:
         if value.buffer is not None and value.buffer not in buffers:
             raise ValueError(f"value {value.name!r} lies in the unknown buffer {value.buffer!r}")
+        if value.data is not None and (value.data.shape, value.data.dtype) != (value.shape, np.dtype(value.dtype)):
+            raise ValueError(f"value {value.name!r} is {value.data.dtype} {value.data.shape}")
         np.dtype(value.dtype)
 
     def known(number: Any, what: str) -> Value:

@@ -69,7 +69,7 @@ class Session:
     def __init__(self, npu: Npu, model: CompiledModel) -> None:
         self.npu, self.model = npu, model
         self._loaded: LoadedProgram = npu.load(model.program)
-        self._host: dict[int, Array] = {}
+        self._host = {n: value.data for n, value in enumerate(model.values) if value.data is not None}
         self._started: dict[int, Array] = {}
         self.reset()
 
