@@ -46,7 +46,7 @@ FILE_WIDTH = 170
 class Outcome:
     """What became of one network; `problem` is empty where all bytes agree and every class is right.
 
-    `compile_seconds` is the wall-clock time from the file to the program; `seconds` that of an input on the device, and
+    `compile_seconds` is the processor time from the file to the program; `seconds` that of an input on the device, and
     `batch_seconds` of an input of a batch, as `cycles` and `batch_cycles`. `tensors` is how many tensors were compared
     for each input, `reference_tensors` how many the reference computes; `missing` names those between the two. `bytes`
     is the number of bytes compared, `differing` how many are wrong, by tensor.
@@ -130,9 +130,9 @@ def check_network(
         path = find(network.name, download=download)
         reference = TfliteModel(path)
         comparison = _Comparison(reference.names)
-        start = time.perf_counter()
+        start = time.process_time()
         plain = tm.compile(path, preset=preset, device=device)
-        outcome.compile_seconds = time.perf_counter() - start
+        outcome.compile_seconds = time.process_time() - start
         _sizes(outcome, plain)
         with plain, tm.compile(path, preset=preset, device=device, keep_all=True) as kept:
             run.samples = samples(network, plain.inputs[0], count, seed, download)
@@ -179,9 +179,9 @@ def _singles(
     seconds = 0.0
     for sample in run.samples:
         expected = reference(sample.value)
-        start = time.perf_counter()
+        start = time.process_time()
         call = plain.run(sample.value)
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         comparison.compare("program", {index: call.outputs[name] for name, index in outputs}, expected)
         every = kept.run(sample.value)
         between = {exposed[name]: value for name, value in kept.exposed().items()}
@@ -217,9 +217,9 @@ def _batches(run: Run, path: Path, expected: list[dict[int, Array]], batch: int,
         for number in range(calls):
             part = slice(number * batch, (number + 1) * batch)
             x = np.concatenate([sample.value for sample in run.samples[part]])
-            start = time.perf_counter()
+            start = time.process_time()
             call = model.run(x)
-            seconds += time.perf_counter() - start
+            seconds += time.process_time() - start
             cycles += call.cycles
             actual = {index: call.outputs[name] for name, index in indices.items()}
             wanted = {index: np.concatenate([e[index] for e in expected[part]]) for index in actual}

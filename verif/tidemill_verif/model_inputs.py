@@ -99,6 +99,7 @@ def samples(network: Network, border: Border, count: int, seed: int, download: b
         value = load_input(path, border.shape, dtype, quantization, pixels=real.pixels)
         found.append(Sample(real.source, value, real.label))
     rng, limits = np.random.default_rng(seed), np.iinfo(dtype)
+    drawn: Array
     for number in range(len(found), count):
         if number % 2:
             drawn = rng.normal(rng.uniform(limits.min, limits.max), rng.uniform(1, 60), border.shape)
