@@ -100,7 +100,7 @@ def check_elementwise(dev: tm.Npu, seed: int) -> None:
         np.testing.assert_array_equal(getattr(tm, name)(dev, a, b, scales, zeros, qmin=-60), expected)
     np.testing.assert_array_equal(
         tm.add(dev, a, b, (0.5, 0.25, 1.0), zeros, mode="onnx"),
-        operators.add(a, b, (0.5, 0.25, 1.0), zeros, mode=RequantMode.ONNX),
+        elementwise.onnx_add(*(Affine(*q) for q in zip((0.5, 0.25, 1.0), zeros, strict=True)))(a, b),
     )
     np.testing.assert_array_equal(tm.maximum(dev, a, b), np.maximum(a, b))
 

@@ -154,8 +154,8 @@ def cast(attributes: Attributes, x: Array) -> list[Array]:
     """Numbers as `dtype`: real ones cut off towards zero and saturated, integers modulo the type's range."""
     dtype = np.dtype(attributes["dtype"])
     if x.dtype.kind == "f" and dtype.kind == "i":
-        limits = np.iinfo(dtype)
-        x = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), limits.min, limits.max)
+        low, high = float(np.iinfo(attributes["dtype"]).min), float(np.iinfo(attributes["dtype"]).max)
+        x = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), low, high)
     return [x.astype(dtype)]
 
 

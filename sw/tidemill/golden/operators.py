@@ -3,6 +3,7 @@
 Input zero points fold into the biases and padding holds the input's zero point, so the matrix engine only multiplies
 int8 by int8. `padding` is ((top, bottom), (left, right)); `strides` and `dilation` are (vertical, horizontal).
 Multipliers and shifts are those of `requant.quantize_multiplier` (mode tflite) or `requant.float_scale` (mode onnx).
+Sums and products are in `elementwise`.
 """
 
 from __future__ import annotations
@@ -12,18 +13,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from tidemill.golden import matrix, vector
-from tidemill.golden.requant import float_scale, quantize_multiplier, reciprocal, requantize
+from tidemill.golden.requant import float_scale, reciprocal, requantize
 from tidemill.isa import Combine, RequantMode
 
 Int8 = NDArray[np.int8]
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 NO_PADDING: Padding = ((0, 0), (0, 0))
-
-ADD_PRESHIFT = 20
-"""Left shift of both inputs of a TFLite ADD."""
-ONNX_ADD_BITS = 16
-"""Fraction bits of both scaled inputs of an ONNX addition: sums that are not clamped then fit a float32 significand."""
 
 
 def _windows(x: Int8, kernel: Pair, strides: Pair, dilation: Pair, padding: Padding, value: int) -> Int8:
@@ -115,41 +111,6 @@ def fully_connected(
     folded = _folded(bias, w.astype(np.int64).sum(axis=1), input_zero_point)
     y = requantize(acc, folded, multiplier, shift, zero_point=zero_point, mode=mode)
     return vector.clamp(y, qmin, qmax).astype(np.int8)
-
-
-def add(
-    a: Int8,
-    b: Int8,
-    scales: tuple[float, float, float],
-    zero_points: tuple[int, int, int],
-    *,
-    qmin: int = -128,
-    qmax: int = 127,
-    mode: RequantMode = RequantMode.TFLITE,
-) -> Int8:
-    """a + b elementwise; `scales` and `zero_points` of a, b and the result, scales being float32 numbers.
-
-    Mode tflite is TFLite's int8 ADD exactly. Mode onnx is QLinearAdd, which rounds to even after adding the zero
-    point: exact (ties included) where both ratios input / output scale are powers of two; elsewhere ONNX Runtime's
-    float32 errors make it differ by 1 in about one of 10**5 pairs. Both ratios must be at most 64.
-    """
-    scale_a, scale_b, scale = (float(np.float32(s)) for s in scales)
-    zero_a, zero_b, zero = zero_points
-    if mode is RequantMode.TFLITE:
-        twice = 2 * max(scale_a, scale_b)
-        preshift = ADD_PRESHIFT
-        ratio_a, ratio_b = scale_a / twice, scale_b / twice
-        final = (0, *quantize_multiplier(twice / (scale * (1 << preshift))))
-        after = zero
-    else:
-        preshift = ONNX_ADD_BITS
-        ratio_a, ratio_b = (float(np.float32(s) / np.float32(scale)) for s in (scale_a, scale_b))
-        final = (zero << preshift, *float_scale(2.0**-preshift))
-        after = 0
-    scaled_a = requantize(a, -zero_a, *quantize_multiplier(ratio_a), preshift=preshift)
-    scaled_b = requantize(b, -zero_b, *quantize_multiplier(ratio_b), preshift=preshift)
-    total = vector.ALU["vx.add"](scaled_a, scaled_b, qmin, qmax)
-    return vector.clamp(requantize(total, *final, zero_point=after, mode=mode), qmin, qmax).astype(np.int8)
 
 
 def average_pool2d(
