@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -105,7 +106,7 @@ def synthesize_npu(name: str, begin_unit: Callable[[str, int, int], None] = lamb
 
     `begin_unit(unit, index, count)` is called before each. Raises `SynthesisError`.
     """
-    designs = unit_designs(to_rtlil(Npu(preset(name))))
+    designs = unit_designs(to_rtlil(partial(Npu, preset(name))))
     units = []
     for index, (unit, rtlil) in enumerate(designs.items()):
         top = f"top.{unit}"

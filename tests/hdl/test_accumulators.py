@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -13,7 +15,7 @@ from tidemill_verif.runner import run_bench
 def test_accumulators_match_the_golden_model(name: str) -> None:
     accumulators = Accumulators(preset(name))
     run_bench(
-        accumulators,
+        partial(Accumulators, preset(name)),
         bench="tidemill_verif.benches.accumulators",
         name=f"accumulators-{name}",
         params={

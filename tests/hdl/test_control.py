@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -12,7 +14,7 @@ from tidemill_verif.runner import run_bench
 @pytest.mark.parametrize("name", ["tiny", "large"])
 def test_control(name: str) -> None:
     run_bench(
-        Control(preset(name)),
+        partial(Control, preset(name)),
         bench="tidemill_verif.benches.control",
         name=f"control-{name}",
         params={"preset": name},

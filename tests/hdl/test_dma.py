@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -14,18 +16,20 @@ PRESETS = ("tiny", "base")
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", PRESETS)
 def test_load_engine_writes_the_rows_of_the_golden_walk(name: str, seed: int) -> None:
-    component = LoadEngine(preset(name))
     run_bench(
-        component, bench="tidemill_verif.benches.dma_load", name=f"dma_load-{name}", params={"preset": name}, seed=seed
+        partial(LoadEngine, preset(name)),
+        bench="tidemill_verif.benches.dma_load",
+        name=f"dma_load-{name}",
+        params={"preset": name},
+        seed=seed,
     )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", PRESETS)
 def test_store_engine_sends_the_rows_of_the_golden_walk(name: str, seed: int) -> None:
-    component = StoreEngine(preset(name))
     run_bench(
-        component,
+        partial(StoreEngine, preset(name)),
         bench="tidemill_verif.benches.dma_store",
         name=f"dma_store-{name}",
         params={"preset": name},
@@ -35,7 +39,9 @@ def test_store_engine_sends_the_rows_of_the_golden_walk(name: str, seed: int) ->
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_gateway_serves_three_clients_and_drains(name: str) -> None:
-    component = Gateway(preset(name))
     run_bench(
-        component, bench="tidemill_verif.benches.dma_gateway", name=f"dma_gateway-{name}", params={"preset": name}
+        partial(Gateway, preset(name)),
+        bench="tidemill_verif.benches.dma_gateway",
+        name=f"dma_gateway-{name}",
+        params={"preset": name},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -20,7 +22,7 @@ BUILDS = {
 def test_frontend(build: str) -> None:
     name, changes = BUILDS[build]
     run_bench(
-        Frontend(preset(name).replace(**changes)),
+        partial(Frontend, preset(name).replace(**changes)),
         bench="tidemill_verif.benches.frontend",
         name=f"frontend-{build}",
         params={"preset": name, "changes": changes},

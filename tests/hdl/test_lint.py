@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,23 @@ from click.testing import CliRunner
 from tidemill.cli import main
 from tidemill.config import PRESETS, preset
 from tidemill_hdl.top import Npu
+from tidemill_verif.cache import build_once, content_key
 from tidemill_verif.elaborate import verilog_file
-from tidemill_verif.toolchain import WAIVERS, build_env, verilator_bin
+from tidemill_verif.toolchain import WAIVERS, build_env, verilator_bin, verilator_version
 
 
 def lint(source: Path) -> str:
-    """What Verilator has to say about `source` with all warnings on; empty if nothing."""
+    """What Verilator has to say about `source` with all warnings on, empty if nothing; asked once for the same text,
+    waivers and Verilator."""
+
+    def build(folder: Path) -> None:
+        (folder / "said.txt").write_text(_lint(source))
+
+    key = content_key(source.read_bytes(), WAIVERS.read_bytes(), verilator_version(), inspect.getsource(_lint))
+    return (build_once("lint", key, build) / "said.txt").read_text()
+
+
+def _lint(source: Path) -> str:
     command = [verilator_bin() / "verilator", "--lint-only", "-Wall", "--top-module", "top", WAIVERS, source]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
     assert bool(result.returncode) == bool(result.stderr), result.stderr
@@ -25,7 +38,7 @@ def lint(source: Path) -> str:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_passes_verilator_lint(name: str) -> None:
-    assert lint(verilog_file(Npu(preset(name)))) == ""
+    assert lint(verilog_file(partial(Npu, preset(name)))) == ""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -16,7 +18,7 @@ LENGTHS = {"tiny": 200, "base": 80}
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_matrix_engine_matches_the_golden_model(name: str, seed: int) -> None:
     run_bench(
-        MatrixEngine(preset(name)),
+        partial(MatrixEngine, preset(name)),
         bench="tidemill_verif.benches.matrix_engine",
         name=f"matrix_engine-{name}",
         params={"preset": name, "length": LENGTHS[name]},
@@ -27,7 +29,7 @@ def test_matrix_engine_matches_the_golden_model(name: str, seed: int) -> None:
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_matrix_engine_with_its_memories_matches_the_golden_model(name: str) -> None:
     run_bench(
-        MatrixSystem(preset(name)),
+        partial(MatrixSystem, preset(name)),
         bench="tidemill_verif.benches.matrix_system",
         name=f"matrix_system-{name}",
         params={"preset": name, "length": LENGTHS[name]},

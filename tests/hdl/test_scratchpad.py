@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from amaranth.hdl import signed
 from amaranth.lib import data
@@ -15,7 +17,7 @@ from tidemill_verif.runner import run_bench
 @pytest.mark.parametrize("name", ["tiny", "base"])
 def test_scratchpad_serves_all_ports(name: str) -> None:
     run_bench(
-        Scratchpad(preset(name)),
+        partial(Scratchpad, preset(name)),
         bench="tidemill_verif.benches.scratchpad",
         name=f"scratchpad-{name}",
         params={"preset": name},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill_hdl.matrix.array import SystolicArray
@@ -13,7 +15,7 @@ def test_systolic_array_matches_the_golden_model(rows: int, cols: int, multiplie
     psum_bits = 16 + (rows - 1).bit_length()
     array = SystolicArray(rows, cols, psum_bits, multiplier_latency)
     run_bench(
-        array,
+        partial(SystolicArray, rows, cols, psum_bits, multiplier_latency),
         bench="tidemill_verif.benches.systolic_array",
         name=f"systolic_array-{rows}x{cols}-{multiplier_latency}",
         params={"rows": rows, "cols": cols, "psum_bits": psum_bits, "latency": array.latency},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tidemill.config import preset
@@ -15,7 +17,7 @@ from tidemill_verif.runner import run_bench
 def test_vector_engine(name: str) -> None:
     """Random programs equal the golden model, faults are precise, throughput is as promised."""
     run_bench(
-        VectorEngine(preset(name)),
+        partial(VectorEngine, preset(name)),
         bench="tidemill_verif.benches.vector_engine",
         name=f"vector-engine-{name}",
         params={"preset": name, "repeats": 2},

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import gc
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
+import tidemill
+import tidemill_hdl
 from tidemill.config import Config
-from tidemill_verif.cache import build_once, content_key
+from tidemill_verif.cache import build_once, content_key, tree_key
+
+Design: TypeAlias = Elaboratable | partial[Elaboratable]
+"""A component, or the call that makes it: `partial(Npu, config)`. A call is elaborated once for the same arguments and
+sources; its arguments are configurations, numbers and text."""
 
 _SCRIPT = """\
 read_rtlil <<rtlil
@@ -31,18 +43,63 @@ class ElaborationError(RuntimeError):
     """Yosys refused the design; the message is Yosys's."""
 
 
-def to_rtlil(component: Elaboratable, name: str = "top") -> str:
-    """RTLIL of `component`, without source positions: equal designs give equal text."""
-    return rtlil.convert(component, name=name, emit_src=False)  # type: ignore[no-any-return]
+def to_rtlil(design: Design, name: str = "top") -> str:
+    """RTLIL of `design`, without source positions: equal designs give equal text."""
+    if not isinstance(design, partial):
+        return _convert(design, name)
+    path = build_once("rtlil", design_key(design, name), lambda folder: _write_rtlil(design, name, folder))
+    return (path / "design.il").read_text()
 
 
-def verilog_file(component: Elaboratable, name: str = "top") -> Path:
-    """Path of the Verilog of `component` with toplevel module `name`; cached by the design's RTLIL.
+def design_key(call: partial[Elaboratable], name: str) -> str:
+    """Hash of what the RTLIL of `call` follows from: arguments, the sources of the hardware and of `call`, Amaranth.
+
+    Raises `TypeError` for an argument whose text need not tell it from another.
+    """
+    for argument in (*call.args, *call.keywords.values()):
+        if not isinstance(argument, (Config, int, str)):
+            raise TypeError(f"argument {argument!r} of {call.func!r}: not a configuration, number or text")
+    module, maker = sys.modules[call.func.__module__], call.func.__qualname__
+    arguments = repr((module.__name__, maker, call.args, sorted(call.keywords.items())))
+    sources = tree_key(Path(__file__), Path(inspect.getfile(module)))
+    return content_key(arguments, name, hardware_key(), sources, version("amaranth"))
+
+
+def hardware_key() -> str:
+    """Hash of the hardware's sources: `tidemill_hdl` and what it imports of `tidemill`."""
+    software = Path(tidemill.__path__[0])
+    return tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
+
+
+def _write_rtlil(call: partial[Elaboratable], name: str, folder: Path) -> None:
+    (folder / "design.il").write_text(_convert(call(), name))
+
+
+def _convert(component: Elaboratable, name: str) -> str:
+    with _garbage_kept():
+        return rtlil.convert(component, name=name, emit_src=False)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """No cyclic garbage collection: Amaranth's netlists are millions of living objects that it would visit again and
+    again, more than half of the time of an elaboration."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def verilog_file(design: Design, name: str = "top") -> Path:
+    """Path of the Verilog of `design` with toplevel module `name`; cached by the design's RTLIL.
 
     Ports are those of the component's signature, flattened with double underscores, and `clk` and `rst`.
     Raises `ElaborationError`.
     """
-    text = to_rtlil(component, name)
+    text = to_rtlil(design, name)
 
     def build(folder: Path) -> None:
         result = subprocess.run(
@@ -60,16 +117,16 @@ def verilog_file(component: Elaboratable, name: str = "top") -> Path:
     return build_once("verilog", key, build) / f"{name}.v"
 
 
-def to_verilog(component: Elaboratable, name: str = "top") -> str:
-    """Verilog text of `component`; see `verilog_file`."""
-    return verilog_file(component, name).read_text()
+def to_verilog(design: Design, name: str = "top") -> str:
+    """Verilog text of `design`; see `verilog_file`."""
+    return verilog_file(design, name).read_text()
 
 
 def npu_verilog(config: Config) -> str:
     """Verilog of the whole NPU of `config`, top module `tidemill`; what `tidemill verilog` writes."""
     from tidemill_hdl.top import Npu
 
-    return to_verilog(Npu(config), "tidemill")
+    return to_verilog(partial(Npu, config), "tidemill")
 
 
 class Prefixed(wiring.Component):

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from amaranth.hdl import Elaboratable
 from cocotb_tools.runner import get_runner
 
 from tidemill_verif.benches import PARAMS_VARIABLE
 from tidemill_verif.cache import build_once, content_key
-from tidemill_verif.elaborate import verilog_file
+from tidemill_verif.elaborate import Design, verilog_file
 from tidemill_verif.toolchain import WAIVERS, build_env, verilator_version
 
 _PORTS_PUBLIC = '`verilator_config\npublic_flat_rw -module "top" -var "*"\n'
@@ -40,7 +39,7 @@ def waves_wanted() -> bool:
 
 
 def run_bench(
-    component: Elaboratable,
+    design: Design,
     *,
     bench: str,
     name: str,
@@ -49,11 +48,11 @@ def run_bench(
     tests: Sequence[str] | None = None,
     public: str = "ports",
 ) -> Path:
-    """Elaborate `component`, build it with Verilator and run the cocotb tests of module `bench` on it.
+    """Elaborate `design`, build it with Verilator and run the cocotb tests of module `bench` on it.
 
     Parameters
     ----------
-    component : Elaboratable
+    design : Design
         Becomes toplevel `top`.
     bench : str
         Module with the cocotb tests.
@@ -75,7 +74,7 @@ def run_bench(
     if public not in ("ports", "all"):
         raise ValueError(f"public must be 'ports' or 'all', not {public!r}")
     waves = waves_wanted()
-    source = verilog_file(component)
+    source = verilog_file(design)
     folder = _build(source, public, waves)
     results = results_root() / f"{name}-s{seed}"
     shutil.rmtree(results, ignore_errors=True)

