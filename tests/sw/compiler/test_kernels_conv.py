@@ -155,6 +155,29 @@ def test_typical_shapes_are_exact(name: str, config: str) -> None:
     compare(graph_of(op), CONFIGS[config], 2)
 
 
+@pytest.mark.parametrize(
+    ("config", "device", "shape", "kernel", "strides"),
+    [
+        ("base", "iss", (1, 25, 5, 64), (3, 3), (1, 1)),
+        ("base", "iss", (1, 40, 40, 8), (3, 3), (1, 1)),
+        ("base", "iss", (3, 6, 6, 40), (3, 3), (1, 1)),
+        ("small", "iss", (1, 20, 20, 24), (5, 5), (2, 2)),
+        ("tiny", "iss", (1, 12, 12, 16), (3, 3), (1, 2)),
+        ("tiny", "rtl", (1, 12, 12, 16), (3, 3), (1, 1)),
+    ],
+)
+def test_array_and_vector_engine_share_a_depthwise_convolution(
+    config: str, device: str, shape: tuple[int, ...], kernel: Pair, strides: Pair
+) -> None:
+    rng = np.random.default_rng(7)
+    options = {"groups": shape[3], "strides": strides, "padding": ((1, 1), (1, 0))}
+    op = conv_op(rng, Tensor("x", shape), shape[3], kernel, **options)
+    plan = describe_conv(op, CONFIGS[config])
+    assert plan.path is Path.BOTH
+    assert 0 < plan.array_share < 1
+    compare(graph_of(op), CONFIGS[config], 3, device)
+
+
 def test_every_path_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     depthwise = conv_op(rng, Tensor("x", (2, 4, 4, 64)), 64, (3, 3), groups=64)

@@ -7,6 +7,8 @@ accumulators.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,9 @@ def emit_conv(context: Context, op: Conv2D) -> None:
         plan = plan_conv(context, op, weights)
     except ModelError as error:
         raise ModelError(f"node {op.name!r} ({op.source}): {error}") from None
-    if plan.path is Path.VECTOR:
+    if plan.path is Path.BOTH:
+        _SharedConv(context, op, plan, weights).emit()
+    elif plan.path is Path.VECTOR:
         _VectorConv(context, op, plan).emit()
     else:
         _ArrayConv(context, op, plan, weights).emit()
@@ -196,25 +200,31 @@ class _VectorConv(_Conv):
 
     def emit(self) -> None:
         """All tiles."""
+        weights = self._rows()
+        weights.prefetch()
+        self.finish.start()
+        for span in self.spans:
+            for blocks in self.plan.groups(self.out_blocks):
+                window = self._window(span, blocks)
+                for block in blocks:
+                    self._block(window, weights.at(block), block, blocks, span)
+        weights.close()
+        self.close()
+
+    def _rows(self) -> Pieces:
+        """The weights as rows, one a tap, of each output block."""
         context, op = self.context, self.op
-        taps_y, taps_x = self.geometry.kernel
-        taps = taps_y * taps_x
-        dim = context.config.dim
+        taps, dim = math.prod(self.geometry.kernel), context.config.dim
         columns = np.zeros((taps, self.out_blocks * dim), np.int8)
         columns[:, : op.weights.shape[0]] = op.weights[..., 0].reshape(-1, taps).T
         rows = columns.reshape(taps, self.out_blocks, dim).transpose(1, 0, 2)
         ref = self.stream.constant(np.ascontiguousarray(rows), f"{op.name}.weights")
         keep = self.plan.order is Order.RESIDENT
-        weights = Pieces(context, context.weights, "spad", ref, taps, self.out_blocks, keep)
-        weights.prefetch()
-        self.finish.start()
-        for span in self.spans:
-            for blocks in self.plan.groups(self.out_blocks):
-                window = self.windows.get(span, Chunk(blocks, range(taps_y), range(taps_x)))
-                for block in blocks:
-                    self._block(window, weights.at(block), block, blocks, span)
-        weights.close()
-        self.close()
+        return Pieces(context, context.weights, "spad", ref, taps, self.out_blocks, keep)
+
+    def _window(self, span: Span, blocks: range) -> Window:
+        taps_y, taps_x = self.geometry.kernel
+        return self.windows.get(span, Chunk(blocks, range(taps_y), range(taps_x)))
 
     def _block(self, window: Window, weights: LocalAddress, block: int, blocks: range, span: Span) -> None:
         rows, columns = window.rows, window.columns
@@ -232,3 +242,76 @@ class _VectorConv(_Conv):
                 self.stream.vx_mul(dst=dst + image * pixels, a=window.at(block, image), b=weights, post=Post.RQ)
 
         self.finish.quantized(multiply, block, blocks, span, self.geometry)
+
+
+class _SharedConv(_VectorConv):
+    """Depthwise on both engines: the array takes a share of the tiles with diagonal weights. Its sums are requantized
+    one tile later, so that the vector engine multiplies meanwhile."""
+
+    def __init__(self, context: Context, op: Conv2D, plan: ConvPlan, weights: WeightTiles) -> None:
+        super().__init__(context, op, plan)
+        jobs = range(len(self.spans) * self.out_blocks)
+        self.taken = {number for number in jobs if plan.on_array(number)}
+        self.blocks = sorted({number % self.out_blocks for number in self.taken})
+        taps_y, taps_x = (range(size) for size in self.geometry.kernel)
+        self.first: dict[int, int] = {}
+        self.tiles: dict[int, list[Tile]] = {}
+        every: list[Tile] = []
+        for block in self.blocks:
+            self.first[block] = len(every)
+            self.tiles[block] = weights.tiles(block, range(block, block + 1), taps_y, taps_x)
+            every += self.tiles[block]
+        ref = self.stream.constant(weights.content(every), f"{op.name}.tiles")
+        self.array_weights = Pieces(context, context.weights, "spad", ref, context.config.rows, len(every), True)
+        self.waiting: tuple[Region, int, Span] | None = None
+
+    def emit(self) -> None:
+        """All tiles."""
+        rows = self._rows()
+        self.context.weights.make_room(rows.rows + self.array_weights.rows)
+        rows.prefetch()
+        self.array_weights.prefetch()
+        self.finish.start()
+        for number, span in enumerate(self.spans):
+            for blocks in self.plan.groups(self.out_blocks):
+                window = self._window(span, blocks)
+                for block in blocks:
+                    if number * self.out_blocks + block in self.taken:
+                        self._multiply(window, block, span)
+                    else:
+                        self._block(window, rows.at(block), block, range(block, block + 1), span)
+        self._drain()
+        rows.close()
+        self.array_weights.close()
+        self.close()
+
+    def _multiply(self, window: Window, block: int, span: Span) -> None:
+        rows, columns = window.rows, window.columns
+        height, width = len(span.rows), len(span.columns)
+        region = take_sums(self.context, span.pixels)
+        self.stream.mx_act(
+            n0=width, n1=height, n2=len(span.images),
+            s0=columns.stride, s1=rows.stride * columns.size, s2=window.image_rows,
+        )  # fmt: skip
+        self.stream.mx_acc(t0=1, t1=width, t2=width * height)
+        for index, tile in enumerate(self.tiles[block]):
+            self.stream.mx_wload(src=self.array_weights.at(self.first[block] + index))
+            act = window.tap(block, tile.tap_y, tile.tap_x)
+            self.stream.mx_run(act=act, acc=acc(region.start), accumulate=int(index > 0))
+        self._drain()
+        self.waiting = region, block, span
+
+    def _drain(self) -> None:
+        """Requantize the array's previous tile."""
+        if self.waiting is None:
+            return
+        region, block, span = self.waiting
+
+        def requantize(dst: LocalAddress) -> None:
+            self.stream.vx_dims(n0=span.pixels, d0=1)
+            self.stream.vx_astride(n0=1)
+            self.stream.vx_add(dst=dst, a=acc(region.start), b=0, post=Post.RQ)
+
+        self.finish.quantized(requantize, block, range(block, block + 1), span, self.geometry)
+        self.context.sums.release(region)
+        self.waiting = None

@@ -53,6 +53,7 @@ class Path(Enum):
 
     MATRIX = "matrix"
     VECTOR = "vector"
+    BOTH = "matrix and vector"
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ class ConvPlan:
     matrix: int = 0
     vector: int = 0
     total: int = 0
+    array_share: float = 0.0
+    """Path BOTH: the part of the tiles (span, output block) that the array takes."""
 
     def __str__(self) -> str:
         return (
@@ -179,6 +182,10 @@ class ConvPlan:
             for rows in cut(geometry.out_height, self.rows)
             for columns in cut(geometry.out_width, self.columns)
         ]
+
+    def on_array(self, number: int) -> bool:
+        """Path BOTH: the array takes tile `number`, counted over spans and output blocks; spread evenly."""
+        return int((number + 1) * self.array_share) > int(number * self.array_share)
 
     def groups(self, out_blocks: int) -> list[range]:
         """The groups of output blocks, in order."""
@@ -300,8 +307,11 @@ class Planner:
             fits = self.out_blocks * self.taps <= self.room.weights
             order = Order.RESIDENT if fits else Order.STREAM
             for blocks in sizes(self.out_blocks, limit):
-                plan = ConvPlan(Path.VECTOR, order, *span, blocks, blocks, *self.geometry.kernel, 0)
-                yield self._estimate(plan, self.weights)
+                plan = self._estimate(
+                    ConvPlan(Path.VECTOR, order, *span, blocks, blocks, *self.geometry.kernel, 0), self.weights
+                )
+                yield plan
+                yield from self._shared(plan)
             return
         taps = self._taps(span)
         if taps is None:
@@ -327,6 +337,30 @@ class Planner:
                 )
             ):
                 yield self._estimate(replace(plan, order=Order.GROUPS), self.weights)
+
+    def _shared(self, plan: ConvPlan) -> Iterator[ConvPlan]:
+        """A vector plan whose tiles are divided between array and vector engine, so that both take as long."""
+        config, pixels = self.config, plan.images * plan.rows * plan.columns
+        jobs = len(plan.spans(self.geometry)) * self.out_blocks
+        if jobs < 2 or plan.order is not Order.RESIDENT or pixels > self.room.sums or self.table:
+            return
+        lanes = config.cols // config.requant_lanes
+        matrix = self.taps * (max(pixels, config.rows + TIMING.wload_setup + TIMING.wload_pipeline) + RUN_OVERHEAD)
+        requantize = pixels * lanes + REQUANT_OVERHEAD
+        multiply = pixels * max(self.taps, lanes) + REQUANT_OVERHEAD + VECTOR_OVERHEAD * (plan.images - 1)
+        share = multiply / (matrix + multiply - requantize)
+        plan = replace(plan, path=Path.BOTH, array_share=min(share, (jobs - 1) / jobs))
+        taken = [number for number in range(jobs) if plan.on_array(number)]
+        blocks = {number % self.out_blocks for number in taken}
+        rows = len(blocks) * self.taps * config.dim
+        if not taken or rows + self.out_blocks * self.taps > self.room.weights:
+            return
+        vector = len(taken) * requantize + (jobs - len(taken)) * multiply
+        read = plan.read + rows * max(1, config.dim // config.axi_bytes)
+        read += len(taken) * 2 * self.taps * INSTRUCTION_BYTES // config.axi_bytes
+        outside = plan.total - max(plan.read, plan.write, plan.matrix, plan.vector)
+        busiest = max(read, plan.write, len(taken) * matrix, vector)
+        yield replace(plan, read=read, matrix=len(taken) * matrix, vector=vector, total=busiest + outside + requantize)
 
     def _estimate(self, plan: ConvPlan, weights: WeightTiles | None) -> ConvPlan:
         g, config = self.geometry, self.config
