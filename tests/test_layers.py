@@ -28,6 +28,8 @@ ALLOWED = {
         "tidemill.compiler", "tidemill.golden", *GROUND, "numpy", "tflite", "onnx", "google"
     ],
     "tidemill.demo": ["tidemill", "numpy", "sklearn", "matplotlib", "torch"],
+    "tidemill.models": ["tidemill", "numpy", "PIL", "platformdirs"],
+    "tidemill.onnx_backend": ["tidemill", "numpy", "onnx"],
     "tidemill": ["tidemill", "numpy", "click", "rich", "msgpack", "ortools"],
     "tidemill_hdl": ["tidemill_hdl", *GROUND, "amaranth"],
     "tidemill_verif.benches": ["tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "cocotb", "cocotbext"],
@@ -36,7 +38,8 @@ ALLOWED = {
     ],
     "tidemill_verif.pytest_blocks": ["pytest", "rich"],
     "tidemill_verif": [
-        "tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "amaranth", "cocotb", "cocotb_tools", "pywellen", "rich"
+        "tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "amaranth", "cocotb", "cocotb_tools", "pywellen",
+        "rich", "onnx", "matplotlib"
     ],
     "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth", "rich", "click"],
 }  # fmt: skip
