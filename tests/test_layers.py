@@ -39,7 +39,7 @@ ALLOWED = {
     "tidemill_verif.pytest_blocks": ["pytest", "rich"],
     "tidemill_verif": [
         "tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "amaranth", "cocotb", "cocotb_tools", "pywellen",
-        "rich", "onnx", "onnxruntime", "tflite_micro", "matplotlib"
+        "rich", "click", "onnx", "onnxruntime", "tflite_micro", "matplotlib"
     ],
     "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth", "rich", "click"],
 }  # fmt: skip
