@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.models import load_manifest
+from tidemill.models import ModelNotFound, find, load_manifest
 from tidemill.models.store import FOLDER_VARIABLE
 from tidemill_verif import model_acceptance
 from tidemill_verif.model_acceptance import check_network, main
@@ -54,6 +54,14 @@ def test_words_get_their_class() -> None:
     assert [line.split(" (")[0] for line in classes] == [
         "yes_wav: yes", "no_wav: no", "noise_wav: silence", "silence_wav: silence"
     ]  # fmt: skip
+
+
+def test_a_wake_word_is_heard() -> None:
+    try:
+        find("alexa_wav", download=False)
+    except ModelNotFound as error:
+        pytest.skip(str(error))
+    assert outcome_of("alexa", "iss", "base", 70).classes == ["alexa_wav: heard in step 42"]
 
 
 def test_a_batch_takes_fewer_cycles_an_input() -> None:

@@ -32,7 +32,7 @@ from tidemill.driver.errors import DeviceError
 from tidemill.isa import INSTRUCTION_BYTES
 from tidemill.models import ModelNotFound, find
 from tidemill_verif import model_pictures
-from tidemill_verif.model_inputs import NETWORKS, Network, Sample, samples
+from tidemill_verif.model_inputs import NETWORKS, SYNTHETIC, WINDOW, Network, Sample, samples
 from tidemill_verif.runtimes.whole_models import TfliteModel
 
 Array = NDArray[Any]
@@ -197,7 +197,7 @@ def _singles(
         if advance is not None:
             advance(1)
     outcome.inputs = len(run.samples)
-    outcome.real_inputs = sum(not s.source.startswith(("random", "synthetic")) for s in run.samples)
+    outcome.real_inputs = sum(not s.source.startswith(("random", SYNTHETIC)) for s in run.samples)
     outcome.seconds = seconds / len(run.samples)
     outcome.utilization = outcome.macs / (outcome.cycles * plain.config.peak_macs_per_cycle)
     return wanted
@@ -236,6 +236,8 @@ def _index(number: int | None) -> int:
 
 def _classify(network: Network, run: Run) -> list[str]:
     """Say which class each real input is given; returns what is wrong with them."""
+    if network.stream:
+        return _listen(network, run)
     problems = []
     for sample, scores in zip(run.samples, run.scores, strict=True):
         if not network.labels or sample.source.startswith("random"):
@@ -245,6 +247,25 @@ def _classify(network: Network, run: Run) -> list[str]:
         run.outcome.classes.append(text)
         if sample.label and network.labels[best] != sample.label:
             problems.append(f"{text}, not {sample.label}")
+    return problems
+
+
+def _listen(network: Network, run: Run) -> list[str]:
+    """Say in which whole recordings a wake word is heard: where the mean probability rises to the cutoff. Returns what
+    is wrong with that."""
+    problems = []
+    words = {real.name for real in network.real}
+    sources = [sample.source for sample in run.samples]
+    means = np.convolve([score[0] for score in run.scores], np.full(WINDOW, 1 / WINDOW))[: len(sources)]
+    rises = np.flatnonzero((means >= network.cutoff) & (np.append(0, means[:-1]) < network.cutoff))
+    for source in dict.fromkeys(sources):
+        if source in (SYNTHETIC, sources[-1]):
+            continue
+        steps = [int(step) for step in rises if sources[step] == source]
+        text = f"{source}: {f'heard in step {steps[0]}' if steps else 'not heard'}"
+        run.outcome.classes.append(text)
+        if bool(steps) != (source in words):
+            problems.append(f"{text}, which is wrong")
     return problems
 
 

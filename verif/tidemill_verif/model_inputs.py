@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.compiler.compiled import Border
-from tidemill.models import ModelNotFound, audio, find, load_manifest
+from tidemill.models import ModelNotFound, audio, find
 from tidemill.models.inputs import Pixels, load_input
 
 Array = NDArray[Any]
@@ -35,16 +35,25 @@ class Real:
 class Network:
     """A network by its name in the manifest.
 
-    `labels` name its classes; `real` are its real inputs; `stream` is for networks that listen step by step and keep
-    variables.
+    `labels` name its classes; `real` are its real inputs. `cutoff` is the probability that a wake word has over WINDOW
+    steps when it is heard (of pymicro-wakeword), 0 for a network that does not listen step by step.
     """
 
     name: str
     labels: tuple[str, ...] = ()
     real: tuple[Real, ...] = ()
-    stream: bool = False
+    cutoff: float = 0.0
+
+    @property
+    def stream(self) -> bool:
+        """Listens step by step and keeps variables."""
+        return self.cutoff > 0
 
 
+SYNTHETIC = "synthetic"
+"""Source of the steps of a stream that no recording fills."""
+WINDOW = 5
+"""Steps over which pymicro-wakeword takes the mean of the probabilities."""
 PERSON = ("no person", "person")
 PICTURES = (
     Real("person_bmp", "person"),
@@ -69,7 +78,10 @@ NETWORKS = {
         Network("person_detect", PERSON, PICTURES),
         Network("micro_speech_quantized", WORDS, RECORDINGS),
         Network("hello_world_int8"),
-        *(Network(name, stream=True) for name, entry in load_manifest().items() if entry.package),
+        Network("alexa", real=(Real("alexa_wav", "alexa"),), cutoff=0.9),
+        Network("hey_jarvis", real=(Real("hey_jarvis_wav", "hey_jarvis"),), cutoff=0.97),
+        Network("hey_mycroft", real=(Real("hey_mycroft_wav", "hey_mycroft"),), cutoff=0.95),
+        Network("okay_nabu", real=(Real("okay_nabu_wav", "okay_nabu"),), cutoff=0.85),
     )
 }
 
@@ -90,7 +102,7 @@ def samples(network: Network, border: Border, count: int, seed: int, download: b
     Raises ModelNotFound, InputError.
     """
     if network.stream:
-        return _steps(border, count, seed, download)
+        return _steps(network, border, count, seed, download)
     dtype = np.dtype(border.dtype)
     quantization = (border.scale or 1.0, border.zero_point)
     found = []
@@ -109,27 +121,30 @@ def samples(network: Network, border: Border, count: int, seed: int, download: b
     return found
 
 
-def recordings(download: bool = True) -> Array:
-    """The four recordings one after another, int16; empty where they cannot be found."""
-    parts = [np.zeros(0, np.int16)]
-    for real in RECORDINGS:
+def sounds(network: Network, download: bool = True) -> dict[str, NDArray[np.int16]]:
+    """What a wake-word network listens to, by name: the recording of its word, then the words of RECORDINGS; those
+    that can be found."""
+    found = {}
+    for real in (*network.real, *RECORDINGS):
         try:
-            parts.append(audio.read_wav(find(real.name, download=download)))
+            found[real.name] = audio.read_wav(find(real.name, download=download))
         except ModelNotFound:
             continue
-    return np.concatenate(parts)
+    return found
 
 
-def _steps(border: Border, count: int, seed: int, download: bool) -> list[Sample]:
+def _steps(network: Network, border: Border, count: int, seed: int, download: bool) -> list[Sample]:
     windows = border.shape[-2]
-    length = audio.WINDOW + (count * windows - 1) * audio.WAKE_WORD.step
-    real = recordings(download)[:length]
-    bursts = list(synthetic(seed, max(0, length - len(real))))
-    sound = np.concatenate([real, *bursts])[:length]
+    hop = windows * audio.WAKE_WORD.step
+    length = audio.WINDOW + count * hop - audio.WAKE_WORD.step
+    parts = sounds(network, download)
+    ends = np.cumsum([len(part) for part in parts.values()])
+    missing = max(0, length - sum(len(part) for part in parts.values()))
+    sound = np.concatenate([*parts.values(), *synthetic(seed, missing)])[:length]
     features = audio.wake_word_features(sound, border.scale or 1.0, border.zero_point)
-    whole = len(real) // (audio.WAKE_WORD.step * windows)
+    names = [*parts, SYNTHETIC]
     return [
-        Sample("recording" if number < whole else "synthetic", step.reshape(border.shape))
+        Sample(names[int(np.searchsorted(ends, number * hop, side="right"))], step.reshape(border.shape))
         for number, step in enumerate(features.reshape(count, windows, audio.CHANNELS))
     ]
 

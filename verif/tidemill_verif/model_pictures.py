@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tidemill.models import audio
-from tidemill_verif.model_inputs import NETWORKS, Sample, recordings
+from tidemill_verif.model_inputs import NETWORKS, Sample, sounds
 
 Answers = tuple[Sequence[Sample], Sequence[NDArray[np.float32]]]
 """Inputs of a network and its scores."""
@@ -68,18 +68,24 @@ def _show(axis: Any, sample: Sample) -> None:
 
 
 def _wake_words(streams: Mapping[str, Answers], path: Path) -> Path:
-    """The sound, and below it each network's probability after each step."""
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
-    sound = recordings()
-    above.plot(np.arange(len(sound)) / audio.RATE, sound, linewidth=0.4, color="tab:gray")
-    above.set_ylabel("recordings")
-    above.set_yticks([])
-    for name, (_, scores) in streams.items():
-        probability = np.array([score[0] for score in scores])
-        below.plot((np.arange(len(probability)) + 1) * STEP_SECONDS, probability, label=name, drawstyle="steps-post")
-    below.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.02))
-    below.legend(loc="upper right")
-    figure.suptitle("Wake words on the Tidemill NPU: yes, no, noise, silence")
+    """For each network the sound, the probability after each step, and the cutoff."""
+    figure = Figure(figsize=(9, 1 + 1.6 * len(streams)), layout="constrained")
+    axes = figure.subplots(len(streams), 1, squeeze=False)[:, 0]
+    for axis, (name, (steps, scores)) in zip(axes, streams.items(), strict=True):
+        times = (np.arange(len(steps)) + 1) * STEP_SECONDS
+        start = 0.0
+        for source, sound in sounds(NETWORKS[name], download=False).items():
+            if start >= times[-1]:
+                break
+            loudness = 0.5 + 0.5 * sound / max(1, int(np.abs(sound.astype(np.int32)).max()))
+            axis.plot(start + np.arange(len(sound)) / audio.RATE, loudness, linewidth=0.3, color="lightgray", zorder=0)
+            axis.axvline(start, color="gray", linewidth=0.5)
+            axis.text(start + 0.03, 1.02, source, fontsize=8, va="bottom", clip_on=True)
+            start += len(sound) / audio.RATE
+        axis.step(times, [score[0] for score in scores], where="post", color="tab:blue")
+        axis.axhline(NETWORKS[name].cutoff, linestyle=":", color="tab:red")
+        axis.set(ylabel=name, xlim=(0, times[-1]), ylim=(0, 1.12))
+    axes[-1].set_xlabel("seconds")
+    figure.suptitle("Wake words on the Tidemill NPU: probability after each step")
     figure.savefig(path, dpi=80)
     return path
