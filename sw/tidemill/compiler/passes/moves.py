@@ -66,12 +66,20 @@ def _append(sources: list[Tensor], tensors: list[Tensor]) -> list[Index]:
 
 
 def fold_into_outputs(graph: Graph, config: Config, keep: frozenset[int]) -> Graph:
-    """An output that is a move of one tensor is read from that tensor."""
+    """An output that is a move of one tensor is read from that tensor; not from a variable's old value, which is gone
+    when the host reads."""
+    overwritten = {id(state.read) for state in graph.states}
     moves = {id(op.y): op for op in graph.ops if isinstance(op, Move)}
     outputs = []
     for port in graph.outputs:
         move = moves.get(id(port.tensor))
-        if move is None or len(move.inputs) != 1 or move.x.data is not None or (move.index < 0).any():
+        if (
+            move is None
+            or len(move.inputs) != 1
+            or move.x.data is not None
+            or id(move.x) in overwritten
+            or (move.index < 0).any()
+        ):
             outputs.append(port)
             continue
         flat = move.index.reshape(-1)
