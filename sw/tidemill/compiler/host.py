@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.compiler import host_onnx, host_tflite
@@ -23,7 +24,13 @@ def softmax(attributes: Mapping[str, Any], x: Array) -> list[Array]:
     return [tflite_softmax(x, attributes["scale"], attributes["beta"])]
 
 
-FUNCTIONS: dict[str, Function] = {"softmax": softmax, **host_tflite.FUNCTIONS, **host_onnx.FUNCTIONS}
+def move(attributes: Mapping[str, Any], *inputs: Array) -> list[Array]:
+    """Elements of the concatenated inputs at `index`, `fill` where it is -1, as `ir.Move`."""
+    flat = [x.reshape(-1) for x in inputs]
+    return [np.concatenate([*flat, np.array([attributes["fill"]], flat[0].dtype)])[attributes["index"]]]
+
+
+FUNCTIONS: dict[str, Function] = {"softmax": softmax, "move": move, **host_tflite.FUNCTIONS, **host_onnx.FUNCTIONS}
 """f(attributes, *inputs) -> outputs, by name."""
 
 

@@ -8,6 +8,7 @@ from tidemill.compiler.ir import (
     Add,
     Conv2D,
     Graph,
+    Host,
     ModelError,
     Move,
     Op,
@@ -231,3 +232,21 @@ def test_softmax_moves_to_the_host_with_the_same_bytes() -> None:
     assert kinds(after) == ["Host"]
     values = np.random.default_rng(2).integers(-128, 128, x.shape).astype(np.int8)
     assert np.array_equal(evaluate(before, {"x": values}).outputs["y"], evaluate(after, {"x": values}).outputs["y"])
+
+
+@pytest.mark.parametrize("permuted", [False, True])
+def test_the_host_packs_what_it_has_made(permuted: bool) -> None:
+    """A first layer behind a host operation: patches, and a permutation before it, are the host's."""
+    rng = np.random.default_rng(3)
+    x, a, b, y = (
+        Tensor("x", (1, 3, 8, 9)),
+        Tensor("a", (1, 3, 8, 9)),
+        Tensor("b", (1, 8, 9, 3)),
+        Tensor("y", (1, 8, 9, 6)),
+    )
+    ops: list[Op] = [Host("softmax", "SOFTMAX", [x], [a], "softmax", {"scale": 0.1, "beta": 1.0})]
+    ops.append(Move("transpose", "T", [a], [b], index_of(a.shape).transpose(0, 2, 3, 1)))
+    padding = ((1, 1), (1, 1)) if permuted else ((0, 2), (0, 2))
+    ops.append(conv(rng, b, y, (3, 3), padding=padding, input_zero_point=-4))
+    after = same(graph(ops, x, y))
+    assert kinds(after) == ["Host", "Host", "Host", "Conv2D"]

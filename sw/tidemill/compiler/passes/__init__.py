@@ -8,7 +8,7 @@ from __future__ import annotations
 from tidemill.compiler.ir import Graph
 from tidemill.compiler.passes.fusion import compose_tables, fuse_tables
 from tidemill.compiler.passes.liveness import remove_dead
-from tidemill.compiler.passes.moves import compose_moves, fold_into_inputs, fold_into_outputs
+from tidemill.compiler.passes.moves import compose_moves, fold_into_inputs, fold_into_outputs, move_on_host
 from tidemill.compiler.passes.weights import fold_padding, fold_permutations, pack_first_layers
 from tidemill.config import Config
 
@@ -22,6 +22,7 @@ PASSES = (
     remove_dead,
     fold_into_outputs,
     fold_into_inputs,
+    move_on_host,
     pack_first_layers,
     remove_dead,
 )

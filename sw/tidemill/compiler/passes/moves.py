@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.compiler.ir import Graph, Move, Op, Port, Tensor
+from tidemill.compiler.ir import Graph, Host, Move, Op, Port, Tensor
 from tidemill.config import Config
 
 Index = NDArray[np.int64]
@@ -106,6 +106,25 @@ def fold_into_inputs(graph: Graph, config: Config, keep: frozenset[int]) -> Grap
                 continue
         inputs.append(port)
     return replace(graph, inputs=inputs, ops=[op for op in graph.ops if id(op) not in gone])
+
+
+def host_move(name: str, sources: list[Tensor], result: Tensor, index: Index, fill: int) -> Host:
+    """The move as a host operation."""
+    return Host(name, "MOVE", sources, [result], "move", {"index": index, "fill": fill})
+
+
+def move_on_host(graph: Graph, config: Config, keep: frozenset[int]) -> Graph:
+    """What the host has made, it puts into order itself before it writes it."""
+    hosted: set[int] = set()
+    ops: list[Op] = []
+    for op in graph.ops:
+        new = op
+        if isinstance(op, Move) and all(id(tensor) in hosted for tensor in op.inputs):
+            new = host_move(op.name, op.inputs, op.y, op.index, op.fill)
+        if isinstance(new, Host):
+            hosted.update(id(tensor) for tensor in new.outputs)
+        ops.append(new)
+    return replace(graph, ops=ops)
 
 
 def through(port: Port, index: Index, fill: int, tensor: Tensor) -> Port | None:

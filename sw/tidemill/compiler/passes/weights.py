@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.compiler.ir import Conv2D, Graph, Move, Op, Padding, Tensor
-from tidemill.compiler.passes.moves import through
+from tidemill.compiler.ir import Conv2D, Graph, Host, Move, Op, Padding, Tensor
+from tidemill.compiler.passes.moves import host_move, through
 from tidemill.config import Config
 
 Index = NDArray[np.int64]
@@ -92,27 +92,34 @@ def _permuted(op: Conv2D, move: Move) -> list[Op]:
 
 
 def pack_first_layers(graph: Graph, config: Config, keep: frozenset[int]) -> Graph:
-    """A convolution that alone reads an input with few channels gets its patches packed by the host (im2col), so that
-    the array's rows are full: [N, H, W, C] becomes [N, Ho, Wo, kh * kw * C] and the kernel 1 x 1."""
+    """A convolution that alone reads an input with few channels, or such a result of the host, gets its patches packed
+    by the host (im2col), so that the array's rows are full: [N, H, W, C] becomes [N, Ho, Wo, kh * kw * C] and the
+    kernel 1 x 1."""
     consumers = graph.consumers()
     borders = {id(port.tensor) for port in graph.outputs} | {id(state.write) for state in graph.states} | set(keep)
-    inputs, replaced = [], {}
-    for port in graph.inputs:
-        users = consumers.get(id(port.tensor), [])
-        op = users[0] if len(users) == 1 and id(port.tensor) not in borders else None
-        packed = _packed(op, config) if isinstance(op, Conv2D) else None
-        merged = None
-        if isinstance(op, Conv2D) and packed is not None:
-            index, tensor = packed
-            merged = through(port, index, op.input_zero_point, tensor)
-            if merged is not None:
-                outputs = op.weights.shape[0]
-                replaced[id(op)] = replace(
-                    op, inputs=[tensor], weights=op.weights.reshape(outputs, 1, 1, -1), strides=(1, 1),
-                    dilation=(1, 1), padding=((0, 0), (0, 0)),
-                )  # fmt: skip
-        inputs.append(merged or port)
-    return replace(graph, inputs=inputs, ops=[replaced.get(id(op), op) for op in graph.ops])
+    ports = {id(port.tensor): port for port in graph.inputs}
+    hosted = {id(tensor) for op in graph.ops if isinstance(op, Host) for tensor in op.outputs}
+    ops: list[Op] = []
+    for op in graph.ops:
+        key = id(op.inputs[0]) if op.inputs else 0
+        alone = len(consumers.get(key, [])) == 1 and key not in borders and (key in ports or key in hosted)
+        packed = _packed(op, config) if isinstance(op, Conv2D) and alone else None
+        if not isinstance(op, Conv2D) or packed is None:
+            ops.append(op)
+            continue
+        index, tensor = packed
+        if key in ports:
+            merged = through(ports[key], index, op.input_zero_point, tensor)
+            if merged is None:
+                ops.append(op)
+                continue
+            ports[key] = merged
+        else:
+            ops.append(host_move(f"{op.name} (patches)", [op.x], tensor, index, op.input_zero_point))
+        weights = op.weights.reshape(op.weights.shape[0], 1, 1, -1)
+        none = ((0, 0), (0, 0))
+        ops.append(replace(op, inputs=[tensor], weights=weights, strides=(1, 1), dilation=(1, 1), padding=none))
+    return replace(graph, inputs=[ports[id(port.tensor)] for port in graph.inputs], ops=ops)
 
 
 def _packed(op: Conv2D, config: Config) -> tuple[Index, Tensor] | None:
