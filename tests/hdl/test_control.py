@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
-from tidemill.config import preset
-from tidemill_hdl.csr import Control
-from tidemill_verif.runner import run_bench
+from tidemill_verif.bench_runs import FAMILIES, BenchRun
 
 
-@pytest.mark.parametrize("name", ["tiny", "large"])
-def test_control(name: str) -> None:
-    run_bench(
-        partial(Control, preset(name)),
-        bench="tidemill_verif.benches.control",
-        name=f"control-{name}",
-        params={"preset": name},
-        seed=5,
-    )
+@pytest.mark.parametrize("run", FAMILIES["control"](), ids=str)
+def test_control(run: BenchRun) -> None:
+    run.start()

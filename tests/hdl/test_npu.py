@@ -1,20 +1,12 @@
 """The whole NPU in cocotb, with independent AXI models that stall at random."""
 
-from functools import partial
+from __future__ import annotations
 
 import pytest
 
-from tidemill.config import preset
-from tidemill_hdl.top import Npu
-from tidemill_verif.runner import run_bench
+from tidemill_verif.bench_runs import FAMILIES, BenchRun
 
 
-@pytest.mark.parametrize("name", ["tiny", "base"])
-def test_npu_runs_programs_like_the_simulator(name: str) -> None:
-    run_bench(
-        partial(Npu, preset(name)),
-        bench="tidemill_verif.benches.npu",
-        name=f"npu-{name}",
-        params={"preset": name},
-        seed=1,
-    )
+@pytest.mark.parametrize("run", FAMILIES["npu"](), ids=str)
+def test_npu_runs_programs_like_the_simulator(run: BenchRun) -> None:
+    run.start()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from tidemill_hdl.vector.requantizer import Requantizer
-from tidemill_verif.runner import run_bench
+import pytest
+
+from tidemill_verif.bench_runs import FAMILIES, BenchRun
 
 
-def test_requantizer() -> None:
+@pytest.mark.parametrize("run", FAMILIES["requantizer"](), ids=str)
+def test_requantizer(run: BenchRun) -> None:
     """Every mode, preshift and parameter range equals the golden model bit by bit."""
-    run_bench(
-        Requantizer(),
-        bench="tidemill_verif.benches.requantizer",
-        name="requantizer",
-        params={"latency": Requantizer.latency, "vectors": 24_000},
-        seed=1,
-    )
+    run.start()
