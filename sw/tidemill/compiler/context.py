@@ -67,6 +67,13 @@ class Context:
         self.sums = Ring("sums", 0, config.acc_rows - reserved)
         self.parameters = Ring("parameters", config.acc_rows - reserved, reserved)
 
+    def input_halves(self) -> tuple[Ring, Ring]:
+        """The zone of inputs as two, in banks of their own where there are enough, so that array and vector engine
+        read without conflicts. Nothing may be taken from the whole zone meanwhile."""
+        inputs, bank = self.inputs, self.config.spad_rows // self.config.spad_banks
+        rows = inputs.rows // bank // 2 * bank or inputs.rows // 2
+        return Ring("inputs", inputs.first, rows), Ring("inputs", inputs.first + rows, inputs.rows - rows)
+
     def place(self, tensor: Tensor) -> Place:
         """Where `tensor` lies. A constant is written into a constant buffer on first use."""
         row_bytes = 4 * self.config.cols if tensor.dtype == "int32" else self.config.rows

@@ -7,6 +7,7 @@ accumulators.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -19,7 +20,7 @@ from tidemill.compiler.kernels.finish import Finish
 from tidemill.compiler.kernels.pieces import Pieces
 from tidemill.compiler.kernels.weights import Tile, WeightTiles
 from tidemill.compiler.kernels.window import Window, Windows
-from tidemill.compiler.memory import Region, blocks_of
+from tidemill.compiler.memory import Region, Ring, blocks_of
 from tidemill.compiler.stream import Stream
 from tidemill.config import Config
 from tidemill.isa import Post
@@ -200,18 +201,18 @@ class _VectorConv(_Conv):
 
     def emit(self) -> None:
         """All tiles."""
-        weights = self._rows()
+        weights = self._rows(self.context.weights)
         weights.prefetch()
         self.finish.start()
         for span in self.spans:
             for blocks in self.plan.groups(self.out_blocks):
-                window = self._window(span, blocks)
+                window = self._window(self.windows, span, blocks)
                 for block in blocks:
                     self._block(window, weights.at(block), block, blocks, span)
         weights.close()
         self.close()
 
-    def _rows(self) -> Pieces:
+    def _rows(self, ring: Ring) -> Pieces:
         """The weights as rows, one a tap, of each output block."""
         context, op = self.context, self.op
         taps, dim = math.prod(self.geometry.kernel), context.config.dim
@@ -220,11 +221,11 @@ class _VectorConv(_Conv):
         rows = columns.reshape(taps, self.out_blocks, dim).transpose(1, 0, 2)
         ref = self.stream.constant(np.ascontiguousarray(rows), f"{op.name}.weights")
         keep = self.plan.order is Order.RESIDENT
-        return Pieces(context, context.weights, "spad", ref, taps, self.out_blocks, keep)
+        return Pieces(context, ring, "spad", ref, taps, self.out_blocks, keep)
 
-    def _window(self, span: Span, blocks: range) -> Window:
+    def _window(self, windows: Windows, span: Span, blocks: range) -> Window:
         taps_y, taps_x = self.geometry.kernel
-        return self.windows.get(span, Chunk(blocks, range(taps_y), range(taps_x)))
+        return windows.get(span, Chunk(blocks, range(taps_y), range(taps_x)))
 
     def _block(self, window: Window, weights: LocalAddress, block: int, blocks: range, span: Span) -> None:
         rows, columns = window.rows, window.columns
@@ -246,7 +247,8 @@ class _VectorConv(_Conv):
 
 class _SharedConv(_VectorConv):
     """Depthwise on both engines: the array takes a share of the tiles with diagonal weights. Its sums are requantized
-    one tile later, so that the vector engine multiplies meanwhile."""
+    one tile later, so that the vector engine multiplies meanwhile. Each engine reads inputs and weights in scratchpad
+    banks of its own: the array's weights in `weights`, the vector engine's in `outputs`."""
 
     def __init__(self, context: Context, op: Conv2D, plan: ConvPlan, weights: WeightTiles) -> None:
         super().__init__(context, op, plan)
@@ -263,24 +265,28 @@ class _SharedConv(_VectorConv):
             every += self.tiles[block]
         ref = self.stream.constant(weights.content(every), f"{op.name}.tiles")
         self.array_weights = Pieces(context, context.weights, "spad", ref, context.config.rows, len(every), True)
+        array, vector = context.input_halves()
+        place, zero_point = context.place(op.x), op.input_zero_point
+        self.array_windows = Windows(context, place, self.geometry, zero_point, array)
+        self.windows = Windows(context, place, self.geometry, zero_point, vector)
         self.waiting: tuple[Region, int, Span] | None = None
 
     def emit(self) -> None:
         """All tiles."""
-        rows = self._rows()
-        self.context.weights.make_room(rows.rows + self.array_weights.rows)
+        self.context.outputs.seek(self.context.outputs.first)
+        rows = self._rows(self.context.outputs)
+        self.context.weights.make_room(self.array_weights.rows)
         rows.prefetch()
         self.array_weights.prefetch()
         self.finish.start()
-        for number, span in enumerate(self.spans):
-            for blocks in self.plan.groups(self.out_blocks):
-                window = self._window(span, blocks)
-                for block in blocks:
-                    if number * self.out_blocks + block in self.taken:
-                        self._multiply(window, block, span)
-                    else:
-                        self._block(window, rows.at(block), block, range(block, block + 1), span)
+        for number, (span, block) in enumerate(itertools.product(self.spans, range(self.out_blocks))):
+            alone = range(block, block + 1)
+            if number in self.taken:
+                self._multiply(self._window(self.array_windows, span, alone), block, span)
+            else:
+                self._block(self._window(self.windows, span, alone), rows.at(block), block, alone, span)
         self._drain()
+        self.array_windows.close()
         rows.close()
         self.array_weights.close()
         self.close()

@@ -342,7 +342,12 @@ class Planner:
         """A vector plan whose tiles are divided between array and vector engine, so that both take as long."""
         config, pixels = self.config, plan.images * plan.rows * plan.columns
         jobs = len(plan.spans(self.geometry)) * self.out_blocks
-        if jobs < 2 or plan.order is not Order.RESIDENT or pixels > self.room.sums or self.table:
+        if jobs < 2 or plan.out_blocks > 1 or pixels > self.room.sums or self.table:
+            return
+        # Each engine has half of the inputs' zone; the vector engine's weights lie beside the outputs.
+        if 2 * self._pixels((plan.images, plan.rows, plan.columns), *self.geometry.kernel) > self.room.inputs:
+            return
+        if self.out_blocks * self.taps + 2 * pixels > 2 * self.room.outputs:
             return
         lanes = config.cols // config.requant_lanes
         matrix = self.taps * (max(pixels, config.rows + TIMING.wload_setup + TIMING.wload_pipeline) + RUN_OVERHEAD)
@@ -353,7 +358,7 @@ class Planner:
         taken = [number for number in range(jobs) if plan.on_array(number)]
         blocks = {number % self.out_blocks for number in taken}
         rows = len(blocks) * self.taps * config.dim
-        if not taken or rows + self.out_blocks * self.taps > self.room.weights:
+        if not taken or rows > self.room.weights:
             return
         vector = len(taken) * requantize + (jobs - len(taken)) * multiply
         read = plan.read + rows * max(1, config.dim // config.axi_bytes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tidemill.compiler.context import Context, Place
 from tidemill.compiler.kernels.conv_plan import Chunk, Extent, Geometry, Span, extent
 from tidemill.compiler.kernels.transfer import MAX_PADDING, Dim, fill, load
-from tidemill.compiler.memory import Region
+from tidemill.compiler.memory import Region, Ring
 from tidemill.operands import LocalAddress, spad
 
 
@@ -36,10 +36,14 @@ class Window:
 
 
 class Windows:
-    """Loads input tiles; the one used last is kept."""
+    """Loads input tiles into `zone`; the one used last is kept."""
 
-    def __init__(self, context: Context, place: Place, geometry: Geometry, zero_point: int) -> None:
+    def __init__(
+        self, context: Context, place: Place, geometry: Geometry, zero_point: int, zone: Ring | None = None
+    ) -> None:
+        """`zone` None: all of the inputs' zone."""
         self._context, self._place, self._geometry, self._value = context, place, geometry, zero_point
+        self._zone = context.inputs if zone is None else zone
         self._key: tuple[Span, Chunk] | None = None
         self._region: Region | None = None
         self._window: Window | None = None
@@ -53,7 +57,7 @@ class Windows:
         rows = extent(span.rows, chunk.taps_y, g.strides[0], g.dilation[0], g.top, g.height, True)
         columns = extent(span.columns, chunk.taps_x, g.strides[1], g.dilation[1], g.left, g.width, False)
         images = len(span.images)
-        self._region = self._context.inputs.take(len(chunk.blocks) * images * rows.size * columns.size)
+        self._region = self._zone.take(len(chunk.blocks) * images * rows.size * columns.size)
         self._window = Window(self._region.start, chunk.blocks.start, images, rows, columns)
         self._key = (span, chunk)
         self._load(self._window, span, chunk)
@@ -62,7 +66,7 @@ class Windows:
     def close(self) -> None:
         """Give the rows back."""
         if self._region is not None:
-            self._context.inputs.release(self._region)
+            self._zone.release(self._region)
         self._region = self._window = self._key = None
 
     def _load(self, window: Window, span: Span, chunk: Chunk) -> None:
