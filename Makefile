@@ -17,7 +17,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim synth lint docs clean
+.PHONY: help setup demo test sim models synth lint docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -56,6 +56,9 @@ test: lint ## Lint and every test, the RTL regression included
 
 sim: $(STAMP) ## RTL regression; ends with a table of blocks
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal -p tidemill_verif.pytest_blocks $(wildcard tests/hdl tests/rtl)
+
+models: $(STAMP) ## Third-party networks on both devices, byte for byte; writes docs/models-results.md
+	$(BIN)/python -m tidemill_verif.model_results --jobs $(JOBS)
 
 synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
 	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))

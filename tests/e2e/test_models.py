@@ -12,7 +12,7 @@ import pytest
 
 from tidemill.models import ModelNotFound, find, load_manifest
 from tidemill.models.store import FOLDER_VARIABLE
-from tidemill_verif import model_acceptance
+from tidemill_verif import model_acceptance, model_results
 from tidemill_verif.model_acceptance import check_network, main
 from tidemill_verif.model_inputs import NETWORKS, synthetic
 from tidemill_verif.runtimes.whole_models import TfliteModel
@@ -41,7 +41,11 @@ def test_every_tensor_agrees_on_the_simulator(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "count"), [("kws_dscnn_int8", 1), ("okay_nabu", 3)])
 def test_every_tensor_agrees_on_the_hardware(name: str, count: int) -> None:
-    outcome_of(name, "rtl", "base", count)
+    outcome = outcome_of(name, "rtl", "base", count)
+    predicted = outcome_of(name, "iss", "base", count).cycles
+    assert abs(outcome.cycles - predicted) < 0.06 * predicted, (
+        "engines that share a scratchpad bank wait for each other"
+    )
 
 
 @pytest.mark.parametrize(("preset", "name"), TINY + SMALL)
@@ -110,3 +114,16 @@ def test_synthetic_sound_is_the_same_for_a_seed() -> None:
     first, again = (b"".join(part.tobytes() for part in synthetic(3, 9000)) for _ in range(2))
     assert first == again
     assert len(first) >= 2 * 9000
+
+
+def test_results_become_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = model_results.Job("iss", "small", "alexa", 2)
+    run = job.run()
+    runs = {model_results.Job(device, preset, "alexa", 2): run for device, preset in model_results.INPUTS}
+    run.outcome.differing["program: tensor 3"] = 7
+    page = model_results.page(runs, [tmp_path / "models" / "a.png"], tmp_path)
+    assert page.count(" | 32 of 32 | 7 of ") == 2
+    assert page.endswith("![a](models/a.png)\n")
+    monkeypatch.setattr(model_results, "jobs", lambda quick: [])
+    with pytest.raises(SystemExit):
+        model_results.main(["-o", str(tmp_path / "nowhere" / "page.md")])
