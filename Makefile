@@ -60,6 +60,9 @@ sim: $(STAMP) ## RTL regression; ends with a table of blocks
 models: $(STAMP) ## Third-party networks on both devices, byte for byte; writes docs/models-results.md
 	$(BIN)/python -m tidemill_verif.model_results --jobs $(JOBS)
 
+formal: $(STAMP) ## Proofs of every block, and broken copies that must fail
+	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS)
+
 synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
 	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))
 
