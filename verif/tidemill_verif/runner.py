@@ -16,6 +16,7 @@ from cocotb_tools.runner import get_runner
 
 from tidemill_verif.benches import PARAMS_VARIABLE
 from tidemill_verif.cache import build_once, content_key
+from tidemill_verif.coverage.collect import VERILATOR_FLAGS, keep_code_coverage, wanted
 from tidemill_verif.elaborate import Design, verilog_file
 from tidemill_verif.toolchain import WAIVERS, build_env, verilator_version
 
@@ -58,7 +59,8 @@ def run_bench(
         Module with the cocotb tests.
     name : str
         Names the run; the results go to `results_root() / f"{name}-s{seed}"`: `params.json`, `results.xml`,
-        `sim.log`, and with `WAVES=1` `dump.vcd`.
+        `sim.log`, and with `WAVES=1` `dump.vcd`. With `TIDEMILL_COVERAGE` code coverage is measured and kept
+        (`coverage/collect.py`).
     params : dict
         What `tidemill_verif.benches.params()` returns in the bench, JSON types only; `seed` is added.
     seed : int
@@ -74,7 +76,7 @@ def run_bench(
     if public not in ("ports", "all"):
         raise ValueError(f"public must be 'ports' or 'all', not {public!r}")
     waves = waves_wanted()
-    source = verilog_file(design)
+    source = verilog_file(design, positions=wanted())
     folder = _build(source, public, waves)
     results = results_root() / f"{name}-s{seed}"
     shutil.rmtree(results, ignore_errors=True)
@@ -107,12 +109,13 @@ def run_bench(
         reason = ", ".join(failed) or ("no test ran" if not ran else failure)
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL:]) if log.exists() else ""
         raise BenchError(f"{name}: {reason} (seed {seed}; logs in {results})\n{tail}")
+    keep_code_coverage(results / "coverage.dat", results.name)
     return results
 
 
 def _build(source: Path, public: str, waves: bool) -> Path:
     """Folder with the simulation of `source`, built at most once."""
-    build_args = list(_BUILD_ARGS)
+    build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if wanted() else ())]
 
     def build(folder: Path) -> None:
         sources = [WAIVERS, source]
