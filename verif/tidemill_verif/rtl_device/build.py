@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 
 from tidemill.config import Config
 from tidemill_hdl.top import Npu
+from tidemill_verif.agents.axi_rules import HEADER as RULES
 from tidemill_verif.cache import build_once, content_key, is_built
 from tidemill_verif.elaborate import hardware_key, verilog_file
 from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
@@ -67,6 +68,7 @@ def build_key(config: Config, trace: str) -> str:
         hardware_key(),
         *tools,
         HARNESS.read_bytes(),
+        RULES.read_bytes(),
         WAIVERS.read_bytes(),
         Path(__file__).read_bytes(),
         trace,
@@ -83,7 +85,7 @@ def library(config: Config, trace: str = "") -> tuple[Path, bool]:
 def _build(config: Config, trace: str, folder: Path) -> None:
     npu = Npu(config)
     (folder / "ports.inc").write_text(_port_source(npu))
-    flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder}"
+    flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
     if trace:
         if trace == "fst" and not FST_HEADER.exists():

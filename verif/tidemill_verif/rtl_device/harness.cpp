@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "axi_rules.h"
 #include "verilated.h"
 #ifdef TIDEMILL_TRACE_FST
 #include "verilated_fst_c.h"
@@ -54,7 +55,9 @@ struct ReadBurst {
     uint64_t due;  // first cycle in which its first beat may be taken
 };
 
+// A burst is here from the first cycle of its AWVALID on.
 struct WriteBurst {
+    uint64_t number;
     uint64_t addr;
     int beats;
     int id;
@@ -62,16 +65,13 @@ struct WriteBurst {
 };
 
 struct Response {
+    uint64_t number;  // of its burst
     int id;
     int response;
     uint64_t due;
 };
 
-// What a master may not change while its valid waits for ready.
-struct Held {
-    bool waiting = false;
-    std::string payload;
-};
+enum ChannelNumber { AR, R, AW, W, B, CHANNELS };
 
 struct Model {
     VerilatedContext context;
@@ -88,16 +88,23 @@ struct Model {
     std::deque<Response> responses;
     double read_credit = 1, write_credit = 1;
     bool read_shown = false, response_shown = false;
+    size_t read_chosen = 0;  // of `reads`, whose beat is shown
+    uint64_t writes_shown = 0, writes_taken = 0;
+    bool interleave = false, early_data = false;
+    uint64_t held_until[CHANNELS] = {};  // cycle from which a channel of the memory moves again
     uint64_t cycle = 0;
     std::string violation;
-    Held held_ar, held_aw, held_w;
+    axi::Rules rules;
+    axi::Axi4 axi4{};
+    axi::Lite lite{};
 #ifdef TIDEMILL_TRACE
     std::unique_ptr<Trace> trace;
 #endif
 
-    Model(uint64_t bytes, uint64_t read_latency, uint64_t write_latency, double bandwidth, double stall, uint64_t seed)
+    Model(uint64_t bytes, uint64_t read_latency, uint64_t write_latency, double bandwidth, double stall, uint64_t seed,
+          const axi::Limits& limits)
         : size(bytes), read_latency(read_latency), write_latency(write_latency), bandwidth(bandwidth), stall(stall),
-          random(seed) {
+          random(seed), rules(limits) {
         memory.reset(static_cast<uint8_t*>(std::calloc(bytes, 1)));
 #include "ports.inc"
     }
@@ -110,46 +117,80 @@ struct Model {
         return last < size ? OKAY : DECERR;
     }
 
-    void complain(const std::string& text) {
-        if (violation.empty()) violation = "cycle " + std::to_string(cycle) + ": " + text;
+    bool moves(ChannelNumber channel) const { return cycle >= held_until[channel]; }
+
+    // Both ports, as they stand at the coming edge, are held against the rules.
+    void observe(bool reset) {
+        const auto address = [](auto& channel, bool valid, bool ready, auto... fields) {
+            channel.valid = valid;
+            channel.ready = ready;
+            channel.payload = {static_cast<uint32_t>(fields)...};
+        };
+        address(axi4.ar, M_AXI(arvalid), M_AXI(arready), M_AXI(arid), M_AXI(araddr), M_AXI(arlen), M_AXI(arsize),
+                M_AXI(arburst), M_AXI(arlock), M_AXI(arcache), M_AXI(arprot), M_AXI(arqos));
+        address(axi4.aw, M_AXI(awvalid), M_AXI(awready), M_AXI(awid), M_AXI(awaddr), M_AXI(awlen), M_AXI(awsize),
+                M_AXI(awburst), M_AXI(awlock), M_AXI(awcache), M_AXI(awprot), M_AXI(awqos));
+        axi4.w.valid = M_AXI(wvalid);
+        axi4.w.ready = M_AXI(wready);
+        std::memcpy(axi4.w.payload.data, &M_AXI(wdata), BUS_BYTES);
+        axi4.w.payload.strb = M_AXI(wstrb);
+        axi4.w.payload.last = M_AXI(wlast);
+        axi4.r.valid = M_AXI(rvalid);
+        axi4.r.ready = M_AXI(rready);
+        std::memcpy(axi4.r.payload.data, &M_AXI(rdata), BUS_BYTES);
+        axi4.r.payload.id = M_AXI(rid);
+        axi4.r.payload.resp = M_AXI(rresp);
+        axi4.r.payload.last = M_AXI(rlast);
+        address(axi4.b, M_AXI(bvalid), M_AXI(bready), M_AXI(bid), M_AXI(bresp));
+        address(lite.aw, S_AXIL(awvalid), S_AXIL(awready), S_AXIL(awaddr), S_AXIL(awprot));
+        address(lite.w, S_AXIL(wvalid), S_AXIL(wready), S_AXIL(wdata), S_AXIL(wstrb));
+        address(lite.b, S_AXIL(bvalid), S_AXIL(bready), S_AXIL(bresp));
+        address(lite.ar, S_AXIL(arvalid), S_AXIL(arready), S_AXIL(araddr), S_AXIL(arprot));
+        address(lite.r, S_AXIL(rvalid), S_AXIL(rready), S_AXIL(rdata), S_AXIL(rresp));
+        const bool clean = rules.violation().empty();
+        rules.axi4(reset, axi4);
+        rules.lite(reset, lite);
+        if (clean && !rules.violation().empty()) violation = "cycle " + std::to_string(cycle) + ": " + rules.violation();
     }
 
-    void check_held(Held& held, bool valid, bool ready, std::string payload, const char* channel) {
-        if (held.waiting && !valid) complain(std::string(channel) + "VALID fell before READY");
-        if (held.waiting && valid && payload != held.payload) complain(std::string(channel) + " payload changed");
-        held.waiting = valid && !ready;
-        if (held.waiting) held.payload = std::move(payload);
-    }
-
-    template <typename T> static std::string bytes_of(const T& value) {
-        return std::string(reinterpret_cast<const char*>(&value), sizeof(value));
-    }
-
-    void check_burst(uint64_t addr, int len, int size_code, int burst, const char* channel) {
-        const uint64_t bytes = uint64_t(len + 1) << size_code;
-        if (addr % BUS_BYTES) complain(std::string(channel) + "ADDR is not a multiple of the bus width");
-        if ((1u << size_code) != BUS_BYTES || burst != 1) complain(std::string(channel) + " is no full-width INCR burst");
-        if (addr / 4096 != (addr + bytes - 1) / 4096) complain(std::string(channel) + " burst crosses 4 KiB");
+    // The burst whose beat comes next, `reads.size()` where none is due: the oldest, or any that is its ID's oldest.
+    size_t next_read() {
+        if (!interleave) return !reads.empty() && reads.front().due <= cycle ? 0 : reads.size();
+        size_t due[2], count = 0;
+        uint32_t seen = 0;
+        for (size_t i = 0; i < reads.size(); ++i) {
+            if (!(seen >> reads[i].id & 1) && reads[i].due <= cycle) due[count++] = i;
+            seen |= 1u << reads[i].id;
+        }
+        return count ? due[random() % count] : reads.size();
     }
 
     // Inputs of the coming edge.
     void drive() {
-        M_AXI(arready) = reads.size() < MAX_BURSTS && !chance();
-        M_AXI(awready) = writes.size() < MAX_BURSTS && !chance();
-        M_AXI(wready) = !writes.empty() && write_credit >= 1 && !chance();
-        if (!read_shown && !reads.empty() && reads.front().due <= cycle && read_credit >= 1 && !chance()) {
-            const ReadBurst& burst = reads.front();
-            const int response = response_at(burst.addr, burst.addr + BUS_BYTES - 1, false);
-            uint8_t data[BUS_BYTES] = {};
-            if (response == OKAY) std::memcpy(data, &memory[burst.addr], BUS_BYTES);
-            std::memcpy(&M_AXI(rdata), data, BUS_BYTES);
-            M_AXI(rid) = burst.id;
-            M_AXI(rresp) = response;
-            M_AXI(rlast) = burst.beats == 1;
-            read_shown = true;
+        if (M_AXI(awvalid) && writes_shown == writes_taken)
+            writes.push_back({writes_shown++, M_AXI(awaddr), M_AXI(awlen) + 1, M_AXI(awid), OKAY});
+        const bool has_place = !writes.empty() && (early_data || writes.front().number < writes_taken);
+        M_AXI(arready) = moves(AR) && reads.size() < MAX_BURSTS && !chance();
+        M_AXI(awready) = moves(AW) && writes.size() <= MAX_BURSTS && !chance();
+        M_AXI(wready) = moves(W) && has_place && write_credit >= 1 && !chance();
+        if (!read_shown && moves(R) && !reads.empty() && read_credit >= 1) {
+            const size_t chosen = next_read();
+            if (chosen < reads.size() && !chance()) {
+                const ReadBurst& burst = reads[chosen];
+                const int response = response_at(burst.addr, burst.addr + BUS_BYTES - 1, false);
+                uint8_t data[BUS_BYTES] = {};
+                if (response == OKAY) std::memcpy(data, &memory[burst.addr], BUS_BYTES);
+                std::memcpy(&M_AXI(rdata), data, BUS_BYTES);
+                M_AXI(rid) = burst.id;
+                M_AXI(rresp) = response;
+                M_AXI(rlast) = burst.beats == 1;
+                read_chosen = chosen;
+                read_shown = true;
+            }
         }
         M_AXI(rvalid) = read_shown;
-        if (!response_shown && !responses.empty() && responses.front().due <= cycle && !chance()) {
+        if (!response_shown && moves(B) && !responses.empty() && responses.front().number < writes_taken &&
+            responses.front().due <= cycle && !chance()) {
             M_AXI(bid) = responses.front().id;
             M_AXI(bresp) = responses.front().response;
             response_shown = true;
@@ -159,15 +200,10 @@ struct Model {
 
     // Handshakes of the coming edge.
     void sample() {
-        const bool ar = M_AXI(arvalid), aw = M_AXI(awvalid), w = M_AXI(wvalid);
-        check_held(held_ar, ar, M_AXI(arready), bytes_of(M_AXI(araddr)) + bytes_of(M_AXI(arlen)) + bytes_of(M_AXI(arid)),
-                   "AR");
-        check_held(held_aw, aw, M_AXI(awready), bytes_of(M_AXI(awaddr)) + bytes_of(M_AXI(awlen)), "AW");
-        check_held(held_w, w, M_AXI(wready), bytes_of(M_AXI(wdata)) + bytes_of(M_AXI(wstrb)) + bytes_of(M_AXI(wlast)), "W");
         if (M_AXI(rvalid) && M_AXI(rready)) {
-            ReadBurst& burst = reads.front();
+            ReadBurst& burst = reads[read_chosen];
             burst.addr += BUS_BYTES;
-            if (--burst.beats == 0) reads.pop_front();
+            if (--burst.beats == 0) reads.erase(reads.begin() + read_chosen);
             read_shown = false;
             read_credit -= 1;
         }
@@ -175,7 +211,7 @@ struct Model {
             responses.pop_front();
             response_shown = false;
         }
-        if (w && M_AXI(wready)) {
+        if (M_AXI(wvalid) && M_AXI(wready)) {
             WriteBurst& burst = writes.front();
             const int response = response_at(burst.addr, burst.addr + BUS_BYTES - 1, true);
             burst.response = std::max(burst.response, response);
@@ -186,22 +222,15 @@ struct Model {
                     if (M_AXI(wstrb) >> lane & 1) memory[burst.addr + lane] = data[lane];
             }
             burst.addr += BUS_BYTES;
-            const bool last = --burst.beats == 0;
-            if (bool(M_AXI(wlast)) != last) complain("WLAST is not on the last beat");
-            if (last) {
-                responses.push_back({burst.id, burst.response, cycle + write_latency});
+            if (--burst.beats == 0) {
+                responses.push_back({burst.number, burst.id, burst.response, cycle + write_latency});
                 writes.pop_front();
             }
             write_credit -= 1;
         }
-        if (ar && M_AXI(arready)) {
-            check_burst(M_AXI(araddr), M_AXI(arlen), M_AXI(arsize), M_AXI(arburst), "AR");
+        if (M_AXI(arvalid) && M_AXI(arready))
             reads.push_back({M_AXI(araddr), M_AXI(arlen) + 1, M_AXI(arid), cycle + read_latency});
-        }
-        if (aw && M_AXI(awready)) {
-            check_burst(M_AXI(awaddr), M_AXI(awlen), M_AXI(awsize), M_AXI(awburst), "AW");
-            writes.push_back({M_AXI(awaddr), M_AXI(awlen) + 1, M_AXI(awid), OKAY});
-        }
+        if (M_AXI(awvalid) && M_AXI(awready)) ++writes_taken;
         read_credit = std::min(1.0, read_credit + bandwidth);
         write_credit = std::min(1.0, write_credit + bandwidth);
     }
@@ -216,26 +245,31 @@ struct Model {
 
     void step() {
         drive();
+        observe(false);
         sample();
         edge(true);
         edge(false);
         ++cycle;
     }
 
+    // The NPU, the host and the memory's bus interface are reset together; a cycle without activity follows.
     void reset(int cycles) {
+        reads.clear();
+        writes.clear();
+        responses.clear();
+        read_shown = response_shown = false;
+        writes_shown = writes_taken = 0;
+        S_AXIL(awvalid) = S_AXIL(wvalid) = S_AXIL(arvalid) = S_AXIL(bready) = S_AXIL(rready) = 0;
+        M_AXI(arready) = M_AXI(awready) = M_AXI(wready) = M_AXI(rvalid) = M_AXI(bvalid) = 0;
         top.rst = 1;
         for (int i = 0; i < cycles; ++i) {
-            drive();
+            observe(true);
             edge(true);
             edge(false);
             ++cycle;
         }
         top.rst = 0;
-        reads.clear();
-        writes.clear();
-        responses.clear();
-        read_shown = response_shown = false;
-        held_ar = held_aw = held_w = Held{};
+        step();
     }
 };
 
@@ -244,8 +278,8 @@ struct Model {
 extern "C" {
 
 Model* tm_open(uint64_t bytes, uint64_t read_latency, uint64_t write_latency, double bandwidth, double stall,
-               uint64_t seed) {
-    auto* model = new Model(bytes, read_latency, write_latency, bandwidth, stall, seed);
+               uint64_t seed, const axi::Limits* limits) {
+    auto* model = new Model(bytes, read_latency, write_latency, bandwidth, stall, seed, *limits);
     if (!model->memory) {
         delete model;
         return nullptr;
@@ -265,6 +299,29 @@ void tm_close(Model* model) {
 
 void tm_fault(Model* model, uint64_t first, uint64_t last, int response, int write) {
     model->faults.push_back({first, last, response, write != 0});
+}
+
+void tm_faults_clear(Model* model) { model->faults.clear(); }
+
+// What the memory does from now on; transfers under way keep their latency.
+void tm_timing(Model* model, uint64_t read_latency, uint64_t write_latency, double bandwidth, double stall, uint64_t seed,
+               int interleave, int early_data) {
+    model->read_latency = read_latency;
+    model->write_latency = write_latency;
+    model->bandwidth = bandwidth;
+    model->stall = stall;
+    model->random.seed(seed);
+    model->interleave = interleave != 0;
+    model->early_data = early_data != 0;
+    model->read_credit = model->write_credit = 1;
+}
+
+// The memory's side of a channel stands still for `cycles` from now; a beat or response on offer stays on offer.
+void tm_hold(Model* model, int channel, uint64_t cycles) { model->held_until[channel] = model->cycle + cycles; }
+
+// Bursts that the NPU has begun and that have not ended.
+uint64_t tm_in_flight(const Model* model) {
+    return model->reads.size() + model->writes.size() + model->responses.size();
 }
 
 void tm_reset(Model* model, int cycles) { model->reset(cycles); }

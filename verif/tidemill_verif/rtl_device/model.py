@@ -14,12 +14,15 @@ from tidemill.config import Config
 from tidemill.csr import BY_NAME, counter_offsets
 from tidemill.driver.device import DEFAULT_MEM_SIZE, ErrorRange, check_errors, check_options
 from tidemill.driver.errors import DeviceError
+from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.cache import is_built
 from tidemill_verif.rtl_device.build import BuildError, build_key, library
 from tidemill_verif.toolchain import ToolchainError
 
 RESPONSES = {"slverr": 2, "decerr": 3}
 """AXI responses that `errors` can name."""
+CHANNELS = ("ar", "r", "aw", "w", "b")
+"""Channels of the AXI4 port, in the harness's order."""
 CSR_LIMIT = 1000
 """Cycles within which a register access must be answered."""
 CHUNK = 1_000_000
@@ -31,8 +34,12 @@ def _load(path: Path) -> ctypes.CDLL:
     u64, i64, ptr, text = ctypes.c_uint64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_char_p
     u32, integer, real = ctypes.c_uint32, ctypes.c_int, ctypes.c_double
     for name, result, arguments in (
-        ("tm_open", ptr, [u64, u64, u64, real, real, u64]),
+        ("tm_open", ptr, [u64, u64, u64, real, real, u64, ptr]),
         ("tm_close", None, [ptr]),
+        ("tm_faults_clear", None, [ptr]),
+        ("tm_timing", None, [ptr, u64, u64, real, real, u64, integer, integer]),
+        ("tm_hold", None, [ptr, integer, u64]),
+        ("tm_in_flight", u64, [ptr]),
         ("tm_fault", None, [ptr, u64, u64, integer, integer]),
         ("tm_reset", None, [ptr, integer]),
         ("tm_memory", ctypes.POINTER(ctypes.c_uint8), [ptr]),
@@ -143,22 +150,23 @@ class RtlDevice:
         errors: Iterable[ErrorRange] = (),
         waves: str | Path | None = None,
     ) -> None:
-        check_options(mem_size=mem_size, read_latency=read_latency, bandwidth=bandwidth)
-        if write_latency < 1:
-            raise DeviceError(f"write_latency must be at least 1 cycle, not {write_latency!r}")
-        if not 0 <= stall_probability < 1:
-            raise DeviceError(f"stall_probability must be at least 0 and below 1, not {stall_probability!r}")
+        _check_timing(mem_size, read_latency, write_latency, bandwidth, stall_probability)
         ranges = check_errors(errors)
         self.config = config
         self.mem_size = mem_size
         self._lib = _load(_library(config, _trace_kind(waves)))
         self._handle: int | None = self._lib.tm_open(
-            mem_size, read_latency, write_latency, bandwidth, stall_probability, seed
+            mem_size,
+            read_latency,
+            write_latency,
+            bandwidth,
+            stall_probability,
+            seed,
+            ctypes.byref(Limits.of(config)),
         )
         if self._handle is None:
             raise DeviceError(f"no memory for {mem_size} bytes of DRAM")
-        for first, last, response, direction in ranges:
-            self._lib.tm_fault(self._handle, first, last, RESPONSES[response], direction == "write")
+        self.set_errors(ranges)
         if waves is not None:
             self._open_waves(Path(waves))
         self.memory: NDArray[np.uint8] = np.ctypeslib.as_array(self._lib.tm_memory(self._handle), (mem_size,))
@@ -173,8 +181,48 @@ class RtlDevice:
         return int(self._lib.tm_cycle(self._handle))
 
     def reset(self, cycles: int = 4) -> None:
-        """Hold the reset for `cycles`; DRAM keeps its content."""
+        """Hold the reset of the NPU and of the bus for `cycles`; DRAM keeps its content."""
         self._lib.tm_reset(self._handle, cycles)
+        self._check()
+
+    def set_errors(self, errors: Iterable[ErrorRange]) -> None:
+        """Ranges of DRAM that answer with an error from now on, in place of those before."""
+        self._lib.tm_faults_clear(self._handle)
+        for first, last, response, direction in check_errors(errors):
+            self._lib.tm_fault(self._handle, first, last, RESPONSES[response], direction == "write")
+
+    def set_timing(
+        self,
+        *,
+        read_latency: int = 20,
+        write_latency: int = 6,
+        bandwidth: float = 1.0,
+        stall_probability: float = 0.0,
+        seed: int = 0,
+        interleave: bool = False,
+        early_data: bool = False,
+    ) -> None:
+        """Change the memory's timing from now on; the options of the constructor, and two more.
+
+        `interleave`: read beats of bursts with different IDs come in any order. `early_data`: write data may be taken
+        before the burst's address. Raises `DeviceError`.
+        """
+        _check_timing(self.mem_size, read_latency, write_latency, bandwidth, stall_probability)
+        self._lib.tm_timing(
+            self._handle, read_latency, write_latency, bandwidth, stall_probability, seed, interleave, early_data
+        )
+
+    def hold(self, channel: str, cycles: int) -> None:
+        """Let the memory's side of a channel (of `CHANNELS`) stand still for `cycles` from now: no READY on ar, aw, w;
+        nothing new on r, b. 0 releases it. Raises `DeviceError` for another name."""
+        if channel not in CHANNELS:
+            raise DeviceError(f"channel must be one of {', '.join(CHANNELS)}, not {channel!r}")
+        self._lib.tm_hold(self._handle, CHANNELS.index(channel), cycles)
+
+    @property
+    def in_flight(self) -> int:
+        """Bursts on the bus that have begun and have not ended."""
+        return int(self._lib.tm_in_flight(self._handle))
 
     def step(self, cycles: int = 1) -> None:
         """Run `cycles` clock cycles."""
@@ -192,13 +240,16 @@ class RtlDevice:
     def csr_read(self, offset: int) -> int:
         """Read the 32-bit register at byte `offset` over AXI4-Lite."""
         value = int(self._lib.tm_csr_read(self._handle, offset, CSR_LIMIT))
+        self._check()
         if value < 0:
             raise DeviceError(f"register {offset:#x} did not answer a read within {CSR_LIMIT} cycles")
         return value
 
     def csr_write(self, offset: int, value: int) -> None:
         """Write the 32-bit register at byte `offset` over AXI4-Lite."""
-        if self._lib.tm_csr_write(self._handle, offset, value & 0xFFFF_FFFF, CSR_LIMIT) < 0:
+        response = self._lib.tm_csr_write(self._handle, offset, value & 0xFFFF_FFFF, CSR_LIMIT)
+        self._check()
+        if response < 0:
             raise DeviceError(f"register {offset:#x} did not answer a write within {CSR_LIMIT} cycles")
 
     def run(self, max_cycles: int) -> bool:
@@ -229,6 +280,16 @@ class RtlDevice:
         violation = self._lib.tm_violation(self._handle).decode()
         if violation:
             raise DeviceError(f"AXI protocol breached in {violation}")
+
+
+def _check_timing(
+    mem_size: int, read_latency: int, write_latency: int, bandwidth: float, stall_probability: float
+) -> None:
+    check_options(mem_size=mem_size, read_latency=read_latency, bandwidth=bandwidth)
+    if write_latency < 1:
+        raise DeviceError(f"write_latency must be at least 1 cycle, not {write_latency!r}")
+    if not 0 <= stall_probability < 1:
+        raise DeviceError(f"stall_probability must be at least 0 and below 1, not {stall_probability!r}")
 
 
 def _trace_kind(waves: str | Path | None) -> str:
