@@ -41,9 +41,25 @@ class IssDevice:
         self.mem_size = mem_size
         self._dram = np.zeros(mem_size, np.uint8)
         self._machine = Machine(config, self._dram, timing or Timing(), check_errors(errors))
+        self.local = self._machine.local
+        """Scratchpad and accumulators, shared with the machine."""
         self._registers = {name: BY_NAME[name].reset for name in _WRITABLE.values()}
         self._irq_status = 0
         self._user_code = 0
+
+    @property
+    def memory(self) -> np.ndarray:
+        """DRAM (uint8), shared with the machine."""
+        return self._dram
+
+    @property
+    def table(self) -> np.ndarray:
+        """The vector unit's table: int32 [256]."""
+        return self._machine.vector.table
+
+    @table.setter
+    def table(self, entries: np.ndarray) -> None:
+        self._machine.vector.table = entries.astype(np.int32)
 
     def mem_write(self, addr: int, data: bytes) -> None:
         """Write `data` to DRAM from `addr`."""

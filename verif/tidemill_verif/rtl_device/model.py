@@ -41,6 +41,10 @@ def _load(path: Path) -> ctypes.CDLL:
         ("tm_hold", None, [ptr, integer, u64]),
         ("tm_in_flight", u64, [ptr]),
         ("tm_fault", None, [ptr, u64, u64, integer, integer]),
+        ("tm_local_count", integer, [ptr]),
+        ("tm_local_name", text, [ptr, integer]),
+        ("tm_local_data", ptr, [ptr, integer]),
+        ("tm_local_bytes", u64, [ptr, integer]),
         ("tm_reset", None, [ptr, integer]),
         ("tm_memory", ctypes.POINTER(ctypes.c_uint8), [ptr]),
         ("tm_cycle", u64, [ptr]),
@@ -223,6 +227,18 @@ class RtlDevice:
     def in_flight(self) -> int:
         """Bursts on the bus that have begun and have not ended."""
         return int(self._lib.tm_in_flight(self._handle))
+
+    def local(self, name: str) -> list[NDArray[np.uint8]]:
+        """Views of the arrays called `name` of `build.local_memories`, as uint8 [rows, bytes of one]: `spad` and `acc`
+        bank by bank, every copy of the `table` (an entry a row). The machine must be idle while they are used."""
+        row_bytes = {"spad": self.config.spad_row_bytes, "acc": self.config.acc_row_bytes, "table": 4}[name]
+        found = []
+        for index in range(self._lib.tm_local_count(self._handle)):
+            if self._lib.tm_local_name(self._handle, index).decode() == name:
+                shape = (self._lib.tm_local_bytes(self._handle, index) // row_bytes, row_bytes)
+                pointer = ctypes.cast(self._lib.tm_local_data(self._handle, index), ctypes.POINTER(ctypes.c_uint8))
+                found.append(np.ctypeslib.as_array(pointer, shape))
+        return found
 
     def step(self, cycles: int = 1) -> None:
         """Run `cycles` clock cycles."""
