@@ -19,6 +19,41 @@ SOURCE = Path(__file__).with_name("axi_rules.cpp")
 PATIENCE = 16
 """Cycles within which the machine answers a register access: a write takes 3, a read 5."""
 
+RULES = {
+    "axi.reset": ("A3.1.2", "the NPU's VALIDs are low in reset and in the first cycle after it"),
+    "axi.hold": ("A3.2.1", "ARVALID, AWVALID, WVALID stay high until READY"),
+    "axi.stable": ("A3.2.1", "the payloads of AR, AW, W hold while VALID waits for READY"),
+    "axi.burst": ("A3.4.1", "full-width beats, INCR; the machine also promises aligned addresses"),
+    "axi.length": ("A3.4.1", "at most 256 beats; the machine promises `max_burst`"),
+    "axi.4k": ("A3.4.1", "no burst crosses 4 KiB"),
+    "axi.attributes": ("A4, A7.4, A8.1", "the machine promises normal bufferable, unprivileged, no lock, QoS 0"),
+    "axi.id": ("A5.2", "the machine promises read ID 0 (fetch) or 1 (load), write ID 0"),
+    "axi.wlast": ("A3.4.1", "WLAST on beat AWLEN + 1, and there only: as many beats as the burst has"),
+    "axi.early-data": ("A3.3.1", "AXI allows data before its address; the machine promises AWVALID first"),
+    "axi.strobe": ("A3.4.3", "the machine promises whole beats; once off in a drain strobes stay off to its end"),
+    "axi.outstanding": ("A5.3", "`max_outstanding` loads, as many writes, twice `max_burst` fetch beats"),
+    "axi.window": ("contract", "loads, stores and fetches inside the windows and the program of the latest start"),
+    "axi.idle": ("contract", "nothing begins or is in flight before a start or while STATUS says idle"),
+    "mem.reset": ("A3.1.2", "the memory's VALIDs are low in reset"),
+    "mem.hold": ("A3.2.1", "RVALID, BVALID stay high until READY"),
+    "mem.stable": ("A3.2.1", "the payloads of R, B hold while VALID waits for READY"),
+    "mem.unasked": ("A3.3.1, A5.3", "R after its AR, B after AW and the last beat of W; the ID of a burst in flight"),
+    "mem.rlast": ("A3.4.1", "RLAST on beat ARLEN + 1, and there only"),
+    "mem.response": ("A3.4.4", "no EXOKAY without exclusive access"),
+    "lite.reset": ("A3.1.2", "the NPU's BVALID and RVALID are low in reset and in the first cycle after it"),
+    "lite.hold": ("A3.2.1", "BVALID, RVALID stay high until READY"),
+    "lite.stable": ("A3.2.1", "the payloads of B, R hold while VALID waits for READY"),
+    "lite.unasked": ("A3.3.1", "one B after an AW and a W, one R after an AR"),
+    "lite.response": ("B1.1.1", "no EXOKAY; the machine promises OKAY"),
+    "lite.one": ("contract", "one write and one read at a time"),
+    "lite.late": ("contract", "a register access is answered within 16 cycles"),
+    "host.reset": ("A3.1.2", "the host's VALIDs are low in reset"),
+    "host.hold": ("A3.2.1", "AWVALID, WVALID, ARVALID stay high until READY"),
+    "host.stable": ("A3.2.1", "the payloads of AW, W, AR hold while VALID waits for READY"),
+}
+"""Every rule: where it comes from (paragraph of ARM IHI 0022 issue E, or the machine's own contract), and what it says.
+`axi`: the NPU on the AXI4 port, `mem`: the memory there; `lite`: the NPU on the AXI4-Lite port, `host`: its host."""
+
 u32, Bytes16 = ctypes.c_uint32, ctypes.c_uint8 * 16
 
 

@@ -13,6 +13,8 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 from tidemill import csr
 from tidemill.config import ISA_VERSION, preset
 from tidemill.csr import Access, Cause, Unit, bit, offset
+from tidemill_verif.agents.axi_monitors import watch
+from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
 
@@ -46,6 +48,7 @@ class Host:
             for part in ("valid", "cause", "pc", "info"):
                 getattr(dut, f"faults__{i}__{part}").value = 0
         cocotb.start_soon(self._watch())
+        watch(dut, Limits.of(preset(params()["preset"])), axi4=None)
 
     async def _watch(self) -> None:
         while True:

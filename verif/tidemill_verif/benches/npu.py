@@ -17,6 +17,8 @@ from tidemill.driver.npu import open_npu
 from tidemill.isa import RequantMode, encode
 from tidemill.ops.gemm import Epilogue, build_gemm
 from tidemill.program import Program
+from tidemill_verif.agents.axi_monitors import watch
+from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.benches import params
 
 MEMORY = 1 << 20
@@ -33,6 +35,7 @@ class Bench:
         self.rng = random.Random(int(params()["seed"]))
         Clock(dut.clk, CYCLE, "ns").start()
         self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi_"), dut.clk, dut.rst, size=MEMORY)
+        watch(dut, Limits.of(self.config))
         self.host = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil_"), dut.clk, dut.rst)
 
     async def reset(self) -> None:
