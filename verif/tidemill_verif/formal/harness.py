@@ -68,7 +68,8 @@ class Harness(wiring.Component):
     def inner(self, path: str, shape: ShapeLike = 1) -> Any:
         """A signal inside the block as a signal of the harness, for lemmas.
 
-        `path` is dotted from the harness: `dut.count`, `dut.queue.level`, `dut.storage[3]`; `shape` its exact width.
+        `path` is dotted from the harness: `dut.count`, `dut.queue.level`, `dut.storage[3]` (a row of a memory); `shape`
+        has its exact width.
         """
         name = "inner_" + "".join(c if c.isalnum() else "_" for c in path)
         signal = Signal(shape, name=name)

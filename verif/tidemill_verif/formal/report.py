@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 
 from tidemill_verif.formal.engine import Outcome
@@ -34,7 +35,7 @@ class Run:
 def method(proof: Proof, outcome: Outcome) -> str:
     """How the properties of a proof were shown."""
     if outcome.k is None:
-        return f"bounded, {proof.depth - 1} cycles after reset" + (", induction not tried" if proof.induction else "")
+        return f"bounded, {proof.depth - 1} cycles"
     return f"induction, k = {outcome.k}"
 
 
@@ -54,7 +55,12 @@ def property_table(runs: Sequence[Run]) -> Table:
             if result == "proved" and not run.good:
                 result = "not decided"
             table.add_row(
-                run.block, run.proof.name, name, method(run.proof, run.outcome), _seconds(run.outcome), result
+                run.block,
+                run.proof.name,
+                name,
+                "" if run.problem else method(run.proof, run.outcome),
+                _seconds(run.outcome),
+                result,
             )
     return table
 
@@ -67,7 +73,7 @@ def twin_table(runs: Sequence[Run]) -> Table:
             missed = "no result" if run.problem else "NOT NOTICED"
             result = f"fails in step {run.outcome.depth}" if run.good else missed
             place = f"{run.twin.file}: {' '.join(run.twin.new.split())[:50]}"
-            table.add_row(run.block, run.proof.name, run.twin.breaks, place, _seconds(run.outcome), result)
+            table.add_row(run.block, run.proof.name, run.twin.breaks, escape(place), _seconds(run.outcome), result)
     return table
 
 
