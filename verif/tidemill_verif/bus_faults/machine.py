@@ -87,7 +87,8 @@ class Machine:
     def __post_init__(self) -> None:
         self.rtl = RtlDevice(self.config, mem_size=MEM_SIZE)
         self.workloads = {name: make(self.config) for name, make in WORKLOADS.items()}
-        self._reports: dict[object, Report | None] = {}
+        self.simulated: dict[object, Report | None] = {}
+        """What the simulator reports for a source of errors, None where the program does not meet it."""
         self.calm = {name: self._undisturbed(workload) for name, workload in self.workloads.items()}
         """Counters of each program on an undisturbed machine."""
 
@@ -116,7 +117,7 @@ class Machine:
         self.rtl.set_errors(())
         self.rtl.set_timing()
         self._release()
-        self._begin(workload, workload.before, PATIENT)
+        self.begin(workload, PATIENT)
         if not self.rtl.run(LIMIT) or self._read("STATUS") != DONE:
             raise Wrong(f"recovery: STATUS is {self._read('STATUS'):#x}")
         self._write("IRQ_STATUS", 7)
@@ -126,6 +127,11 @@ class Machine:
             if counters[counter] != value:
                 raise Wrong(f"recovery: {counter} is {counters[counter]}, not {value}")
 
+    def begin(self, workload: Workload, watchdog: int, before: Bytes | None = None) -> None:
+        """Put a program and its data into DRAM (or `before`) and start it."""
+        self.rtl.memory[:] = workload.before if before is None else before
+        _start(self.rtl, workload, watchdog)
+
     # ---- the disturbance
 
     def _disturb(self, scenario: Scenario) -> str:
@@ -133,7 +139,7 @@ class Machine:
         before = workload.before if scenario.illegal is None else workload.with_word(*scenario.illegal)
         self.rtl.set_timing(**vars(scenario.timing))
         self.rtl.set_errors(scenario.errors)
-        self._begin(workload, before, scenario.watchdog)
+        self.begin(workload, scenario.watchdog, before)
         began, reset = self.rtl.cycle, ""
         for action in scenario.actions:
             self.rtl.step(max(0, began + action.at - self.rtl.cycle))
@@ -220,10 +226,6 @@ class Machine:
 
     # ---- registers and memory
 
-    def _begin(self, workload: Workload, before: Bytes, watchdog: int) -> None:
-        self.rtl.memory[:] = before
-        _start(self.rtl, workload, watchdog)
-
     def _read(self, name: str) -> int:
         return self.rtl.csr_read(offset(name))
 
@@ -274,7 +276,7 @@ class Machine:
 
     def _undisturbed(self, workload: Workload) -> dict[str, int]:
         """Counters of a run on a calm bus, those of the work equal to the simulator's."""
-        self._begin(workload, workload.before, PATIENT)
+        self.begin(workload, PATIENT)
         if not self.rtl.run(LIMIT):
             raise Wrong(f"{workload.name} does not end")
         self._write("IRQ_STATUS", 7)
@@ -297,14 +299,14 @@ class Machine:
         reports = set()
         for source in scenario.errors:
             key = (workload.name, source)
-            if key not in self._reports:
-                self._reports[key] = self._simulate(workload, workload.before, (source,))
-            reports.add(self._reports[key])
+            if key not in self.simulated:
+                self.simulated[key] = self._simulate(workload, workload.before, (source,))
+            reports.add(self.simulated[key])
         if scenario.illegal is not None:
             key = (workload.name, scenario.illegal)
-            if key not in self._reports:
-                self._reports[key] = self._simulate(workload, before, ())
-            reports.add(self._reports[key])
+            if key not in self.simulated:
+                self.simulated[key] = self._simulate(workload, before, ())
+            reports.add(self.simulated[key])
         return {report for report in reports if report is not None}
 
     def _simulate(self, workload: Workload, before: Bytes, errors: tuple[ErrorRange, ...]) -> Report | None:

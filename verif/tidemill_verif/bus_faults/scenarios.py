@@ -137,10 +137,11 @@ KINDS: dict[str, tuple[int, Callable[[Machine, random.Random, Scenario], dict[st
 """Kinds of random scenarios: how often, and what they are."""
 
 
-def random_scenario(machine: Machine, seed: int, number: int) -> Scenario:
-    """Scenario `number` of a sweep; the same for the same seed, number and hardware."""
+def random_scenario(machine: Machine, seed: int, number: int, kind: str | None = None) -> Scenario:
+    """Scenario `number` of a sweep, of a random kind where none is given; the same for the same arguments and
+    hardware."""
     rng = random.Random(f"{seed}/{number}")
-    kind = rng.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
+    kind = kind or rng.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
     base = Scenario(
         f"{kind} of run {number}",
         rng.choice(list(WORKLOADS)),
@@ -170,7 +171,7 @@ def beats(machine: Machine, step: int = 1) -> Iterator[Scenario]:
         for first, last, direction in workload.transfers:
             width = INSTRUCTION_BYTES if first == PROGRAM else machine.config.axi_bytes
             for number, at in enumerate(range(first, last + 1, step * width)):
-                error = (at, at, RESPONSES[number % 2], direction)
+                error = (at, at, RESPONSES[number // 3 % 2], direction)
                 timing = (Timing(), Timing(1, 1), Timing(9, 30, 0.5, 0.3, at, True, True))[number % 3]
                 yield Scenario(
                     f"{direction} of {at:#x}", workload.name, timing, errors=(error,), recovery=workload.name
