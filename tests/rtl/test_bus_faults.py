@@ -41,7 +41,8 @@ def test_nothing_is_lost_after_random_disturbances(machine: Machine, kind: str) 
 
 def test_resets_at_moments_all_over_a_run_leave_no_trace(machine: Machine) -> None:
     outcomes = [machine.run(scenario) for scenario in offsets(machine, step=53)]
-    assert outcomes.count("aborted") > len(outcomes) * 0.8
+    assert outcomes.count("aborted") > len(outcomes) * 0.6
+    assert outcomes.count("done") > len(outcomes) * 0.1
 
 
 def test_an_error_of_any_beat_is_reported_as_the_simulator_does(machine: Machine) -> None:

@@ -53,7 +53,8 @@ class Timing:
 class Action:
     """What happens `at` a number of cycles after the start.
 
-    `kind`: `soft_reset`, `hard_reset`, `start` (ignored unless the machine is idle), `hold` of a channel for `cycles`.
+    `kind`: `soft_reset`, `hard_reset` of `cycles`, `start` (ignored unless the machine is idle), `hold` of a channel
+    for `cycles`.
     """
 
     at: int
@@ -146,7 +147,7 @@ class Machine:
             if action.kind == "hold":
                 self.rtl.hold(action.channel, action.cycles)
             elif action.kind == "hard_reset":
-                self.rtl.reset()
+                self.rtl.reset(action.cycles)
                 self._check_registers_reset()
             else:
                 self._write("CONTROL", {"start": START, "soft_reset": SOFT_RESET}[action.kind])
@@ -188,7 +189,7 @@ class Machine:
 
     def _judge(self, scenario: Scenario, workload: Workload, before: Bytes, status: int, reset: str) -> str:
         candidates = self._candidates(scenario, workload, before)
-        bitten = any(action.cycles > scenario.watchdog for action in scenario.actions)
+        bitten = any(action.cycles > scenario.watchdog for action in scenario.actions if action.kind == "hold")
         if status == DONE:
             if candidates:
                 raise Wrong(f"done, though {candidates} was due")

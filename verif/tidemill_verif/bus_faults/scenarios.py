@@ -73,7 +73,8 @@ def _hold(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, obj
 
 def _error(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, object]:
     workload = machine.workloads[base.workload]
-    return {"errors": tuple(random_error(workload, rng) for _ in range(rng.choice((1, 1, 2, 3))))}
+    changes: dict[str, object] = _hold(machine, rng, base) if rng.random() < 0.3 else {}
+    return changes | {"errors": tuple(random_error(workload, rng) for _ in range(rng.choice((1, 1, 2, 3))))}
 
 
 def _illegal(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, object]:
@@ -97,7 +98,7 @@ def _reset(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, ob
 
 def _hard_reset(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, object]:
     at = _moment(machine, base.workload, base.timing, rng)
-    actions = [Action(at, "hard_reset")]
+    actions = [Action(at, "hard_reset", cycles=rng.randint(1, 5))]
     if rng.random() < 0.5:
         actions.append(Action(max(0, at - rng.randint(0, 60)), "soft_reset"))
     return {"actions": _in_time(actions)}
@@ -106,7 +107,8 @@ def _hard_reset(machine: Machine, rng: random.Random, base: Scenario) -> dict[st
 def _watchdog(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, object]:
     """A channel stands still for longer than the watchdog waits, and then moves on."""
     at, cycles = rng.randrange(machine.cycles[base.workload]), rng.randint(SHORT_WATCHDOG + 1, 4 * SHORT_WATCHDOG)
-    timing = Timing(rng.randint(1, 200), rng.randint(1, 200), seed=rng.getrandbits(32), stall_probability=0.1)
+    early = rng.random() < 0.5
+    timing = Timing(rng.randint(1, 200), rng.randint(1, 200), 1.0, 0.1, rng.getrandbits(32), early, early)
     hold = Action(at, "hold", rng.choice(CHANNELS), cycles)
     return {"timing": timing, "actions": (hold,), "watchdog": SHORT_WATCHDOG}
 
@@ -116,8 +118,8 @@ def _never(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, ob
     at = rng.randrange(machine.cycles[base.workload])
     actions = [Action(at, "hold", rng.choice(CHANNELS), NEVER)]
     if kind := rng.choice(("", "soft_reset", "hard_reset")):
-        actions.append(Action(at + rng.randint(0, 3 * SHORT_WATCHDOG), kind))
-    return {"timing": Timing(), "actions": tuple(actions), "watchdog": SHORT_WATCHDOG}
+        actions.append(Action(at + rng.randint(0, 3 * SHORT_WATCHDOG), kind, cycles=4))
+    return {"timing": Timing(early_data=rng.random() < 0.5), "actions": tuple(actions), "watchdog": SHORT_WATCHDOG}
 
 
 def _in_time(actions: list[Action]) -> tuple[Action, ...]:
@@ -156,12 +158,15 @@ def _changed(base: Scenario, changes: dict[str, object]) -> Scenario:
 
 
 def offsets(machine: Machine, step: int = 1) -> Iterator[Scenario]:
-    """A soft reset, and a hard one, at every `step`th cycle of each program, the memory answering at once or late."""
+    """A soft reset, a hard one or a start at every `step`th cycle of each program, the memory answering at once or
+    late."""
     for workload, cycles in machine.cycles.items():
         for at in range(0, cycles + 60, step):
             timing = (Timing(), Timing(1, 1), Timing(40, 40, 1.0, 0.3, at, True, True))[at // step % 3]
-            kind = ("soft_reset", "soft_reset", "soft_reset", "hard_reset")[at // step % 4]
-            yield Scenario(f"{kind} at {at}", workload, timing, actions=(Action(at, kind),), recovery=workload)
+            kind = ("soft_reset", "soft_reset", "soft_reset", "hard_reset", "start")[at // step % 5]
+            yield Scenario(
+                f"{kind} at {at}", workload, timing, actions=(Action(at, kind, cycles=4),), recovery=workload
+            )
 
 
 def beats(machine: Machine, step: int = 1) -> Iterator[Scenario]:

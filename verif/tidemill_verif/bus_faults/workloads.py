@@ -130,7 +130,8 @@ def copy(config: Config) -> Workload:
 
 
 def fetch(config: Config) -> Workload:
-    """Straight code longer than the loop buffer and a loop that refills it, with a transfer now and then."""
+    """Straight code longer than the loop buffer and a loop that refills it, with a transfer now and then; code after
+    the end that is fetched and never reached."""
     rows, turns = 8, 5
     row = config.spad_row_bytes
     block = rows * row
@@ -153,6 +154,8 @@ def fetch(config: Config) -> Workload:
         b.fence()
         b.addi(offset, offset, block)
     b.halt()
+    for _ in range(40):
+        b.nop()
     return place("fetch", b.build(), {"in": data}, {"out": data})
 
 
