@@ -14,11 +14,10 @@ from tidemill.ops.gemm import Epilogue, build_gemm, pack_activations, pack_colum
 from tidemill.program import Program
 
 MEM_SIZE = 1 << 18
-PROGRAM = 0x1050
-"""Where programs are: not at a multiple of a fetch burst."""
+PROGRAM = 0x1F50
+"""Where programs are: not at a multiple of a fetch burst, and across 4 KiB."""
 ARENA = 0x20000
 """First byte of the data; both windows are the data of the program, whole beats."""
-PAGE = 4096
 
 Bytes = NDArray[np.uint8]
 
