@@ -187,7 +187,8 @@ class _Job:
             command = [sys.executable, "-m", "tidemill_verif.formal.emit", self.block, self.proof.name]
             result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             if result.returncode:
-                raise ProofError(f"{self.block}/{self.proof.name}: the harness cannot be elaborated:\n{result.stderr}")
+                last = result.stderr.strip().splitlines()[-1]
+                raise ProofError(f"{self.block}/{self.proof.name}: the harness cannot be elaborated: {last}")
 
         folder = build_once("formal-rtlil", key, build)
         for file in ("design.il", "inner.json"):
@@ -277,6 +278,8 @@ def _programs() -> str:
     def build(folder: Path) -> None:
         (folder / "boolector").write_text(script)
         (folder / "boolector").chmod(0o755)
+        # At its first use the wheel compiles itself, which takes a while and would disturb the talk with the solver.
+        subprocess.run([folder / "boolector", "--version"], capture_output=True, check=False)
 
     folder = build_once("formal-solvers", content_key(script, str(cache_root())), build)
     return f"{Path(sys.executable).parent}{os.pathsep}{folder}"

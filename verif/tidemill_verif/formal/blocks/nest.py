@@ -24,8 +24,8 @@ class NestHarness(Harness):
     address_bits : int
         Bits of the two streams' addresses and of a stride.
     products : bool
-        The definition with its multiplications. Else what a product is made of: at index 0 the products are 0, and
-        from one index to the next they grow by the stride; this is what large widths are proved with.
+        Multiplies. Else products are what they are made of: 0 at index 0, and from one index to the next they grow by
+        the stride; this is what large widths are proved with.
     """
 
     def __init__(self, count_bits: int, address_bits: int, *, products: bool) -> None:
@@ -72,7 +72,7 @@ class NestHarness(Harness):
             self._count(m, dut, n, index, walking)
         origins = [[self.inner(f"dut.origin{s}_{k}", signed(bits)) for k in levels] for s in range(2)]
         for s in range(2):
-            terms = [self._term(m, dut, s, k, index[k], n[k]) for k in levels]
+            terms = [self._term(m, dut, s, k, index[k], n[k], walking) for k in levels]
             self.prove(f"address_{s}", ~walking | (dut.address[f"s{s}"] == (base[s] + sum(terms))[:bits].as_signed()))
             for k in levels:
                 reached = (base[s] + sum(terms[k:]))[:bits].as_signed()
@@ -85,30 +85,31 @@ class NestHarness(Harness):
         self.cover("three_levels", ends & Cat(n[k] == 2 for k in levels).all())
         self.cover("back_to_back", ends & dut.start)
 
-    def _term(self, m: Module, dut: AddressNest, s: int, k: int, index: Value, n: Value) -> Value:
+    def _term(self, m: Module, dut: AddressNest, s: int, k: int, index: Value, n: Value, walking: Value) -> Value:
         """index * stride of a level, modulo 2^address_bits."""
         stride = dut.stride[s][k]
-        if self.products:
-            return index * stride
         term = Signal(self.address_bits, name=f"term{s}_{k}")
-        moves, back = Signal(name=f"moves{s}_{k}"), Signal(name=f"back{s}_{k}")
-        lower = dut.final[k - 1] if k else 1
-        m.d.comb += [moves.eq(dut.step & lower), back.eq(index == n - 1)]
+        moves = dut.step & (dut.final[k - 1] if k else 1)
         with m.If(dut.start):
             m.d.sync += term.eq(0)
         with m.Elif(moves):
-            m.d.sync += term.eq(Mux(back, 0, term + stride))
+            m.d.sync += term.eq(Mux(index == n - 1, 0, term + stride))
+        if self.products:
+            self.lemma(f"product_{s}_{k}", ~walking | (term == (index * stride)[: self.address_bits]))
         return term
 
     def _count(self, m: Module, dut: AddressNest, n: Sequence[Value], index: Sequence[Value], walking: Value) -> None:
-        """Points so far; the last one is number n0 * n1 * n2."""
+        """Points before this one; with the last there are n2 * n1 * n0."""
         points = Signal(3 * self.count_bits)
+        lines = Signal(2 * self.count_bits)
         with m.If(dut.start):
-            m.d.sync += points.eq(1)
+            m.d.sync += [points.eq(0), lines.eq(0)]
         with m.Elif(dut.step):
-            m.d.sync += points.eq(points + 1)
-        self.prove("number", ~(walking & dut.last) | (points == n[0] * n[1] * n[2]))
-        self.lemma("number_so_far", ~walking | (points == (index[2] * n[1] + index[1]) * n[0] + index[0] + 1))
+            m.d.sync += [points.eq(points + 1), lines.eq(lines + dut.final[0])]
+        self.prove("number", ~(walking & dut.last) | (points + 1 == n[2] * n[1] * n[0]))
+        self.lemma("lines_so_far", ~walking | (lines == index[2] * n[1] + index[1]))
+        self.lemma("lines", ~walking | ~dut.last | (lines + 1 == n[2] * n[1]))
+        self.lemma("points_so_far", ~walking | (points == lines * n[0] + index[0]))
 
 
 _SAYS = {
