@@ -17,7 +17,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim faults formal models synth lint docs clean
+.PHONY: help setup demo test sim faults formal models synth lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -67,6 +67,9 @@ faults: $(STAMP) ## Bus errors, resets, stuck buses: at random, at every cycle, 
 	@for preset in tiny base; do for sweep in random offsets beats; do \
 		$(BIN)/python -m tidemill_verif.bus_faults --preset $$preset --sweep $$sweep || exit 1; \
 	done; done
+
+coverage: $(STAMP) ## Functional, line and toggle coverage of every block; writes docs/verification/coverage.md
+	$(BIN)/python -m tidemill_verif.coverage --jobs $(JOBS) --page docs/verification/coverage.md
 
 synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
 	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))

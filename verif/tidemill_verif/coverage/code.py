@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tidemill_hdl
+from tidemill_verif.coverage import probe
 from tidemill_verif.positions import NOWHERE
 
 LINE, TOGGLE = "line", "toggle"
@@ -64,6 +65,13 @@ class _Module:
     """Line with a `?:` -> (place, how many of the same place stand before it in the module)."""
 
 
+def _file(src: str) -> str:
+    """File below the hardware package that a module from position `src` belongs to, empty for none."""
+    if src.partition(":")[0] == probe.__file__:
+        return probe.OWNER
+    return _place(src).partition(":")[0]
+
+
 def _place(src: str) -> str:
     """`file:line` below the hardware package, empty for a position elsewhere."""
     path, _, line = src.partition("|")[0].rpartition(":")
@@ -88,7 +96,7 @@ class VerilogSource:
                 name, start = match[1].removeprefix("\\"), number
                 parent = self.owners.get(name.rpartition(".")[0], "")
                 library = "/site-packages/" in src
-                self.owners[name] = _place(src).partition(":")[0] or (parent if library else "")
+                self.owners[name] = _file(src) or (parent if library else "")
             elif line.startswith("endmodule"):
                 self.modules[name] = _read_module(lines, start, number)
             elif match := _SRC.match(line):
@@ -124,14 +132,14 @@ def _read_module(lines: list[str], start: int, end: int) -> _Module:
 
 def _read_block(module: _Module, lines: list[str], start: int, registers: dict[str, str]) -> None:
     """Ways through the `always @*` block that starts at `lines[start]`."""
-    target = ""
+    end = next(number for number in range(start + 1, len(lines)) if lines[number].rstrip() == "  end")
+    assigned = next(filter(None, map(_ASSIGNMENT.match, lines[start + 1 : end])), None)
+    target = registers.get(assigned[1], assigned[1].removeprefix("\\")) if assigned else ""
     pending: list[str] = []
     chains: dict[int, list[str]] = {}
     last_if: dict[int, int] = {}
-    for number in range(start + 1, len(lines)):
+    for number in range(start + 1, end):
         line = lines[number]
-        if line.startswith("  end") and not line.startswith("   "):
-            return
         if _HELPER in line:
             continue
         if match := _SRC.match(line.strip()):
@@ -153,9 +161,6 @@ def _read_block(module: _Module, lines: list[str], start: int, registers: dict[s
         elif match := _ITEM.match(line):
             places = chains.get(len(match[1]) - 2, [])
             module.then[number + 1] = places.pop(0) if places else "", target
-        elif (match := _ASSIGNMENT.match(line)) and not target:
-            next_value = match[1].removeprefix("\\")
-            target = registers.get(match[1].strip(), next_value)
 
 
 def _unescape(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tidemill.isa import OPS, Engine, Field, Kind, Op
+from tidemill.isa import OPS, WAIT, Engine, Field, Kind, Op
 from tidemill_verif.coverage.point import join
 
 
@@ -49,6 +49,29 @@ def operand_hits(op: Op, values: Mapping[str, int]) -> Iterator[str]:
     """The bins of `operand_bins` that an instruction with these values hits."""
     for field in operands(op):
         yield f"{op.mnemonic}.{field.name} {corner(field, values[field.name])}"
+
+
+def _reaches_engine(field: Field) -> bool:
+    """Whether an engine looks at `field`: registers are added and semaphores waited for before."""
+    return field.kind is not Kind.REGISTER and field.name != WAIT.name
+
+
+def engine_bins(ops: tuple[Op, ...]) -> tuple[str, ...]:
+    """As `operand_bins`, of the fields that engines look at."""
+    return tuple(
+        f"{op.mnemonic}.{f.name} {name}"
+        for op in ops
+        for f in operands(op)
+        if _reaches_engine(f)
+        for name in corners(f)
+    )
+
+
+def engine_hits(op: Op, values: Mapping[str, int]) -> Iterator[str]:
+    """The bins of `engine_bins` that an instruction with these values hits."""
+    for field in operands(op):
+        if _reaches_engine(field):
+            yield f"{op.mnemonic}.{field.name} {corner(field, values[field.name])}"
 
 
 def ops_of(*engines: Engine) -> tuple[Op, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 from functools import partial
 from importlib.metadata import version
@@ -13,12 +14,16 @@ from amaranth.lib import wiring
 from tidemill.config import Config
 from tidemill_hdl.top import Npu
 from tidemill_verif.agents.axi_rules import HEADER as RULES
-from tidemill_verif.cache import build_once, content_key, is_built
+from tidemill_verif.cache import build_once, content_key, is_built, tree_key
+from tidemill_verif.coverage.collect import VERILATOR_FLAGS, wanted
+from tidemill_verif.coverage.probe import ProbedNpu
 from tidemill_verif.elaborate import hardware_key, verilog_file
 from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 LIBRARY = "libnpu.so"
+PROBE = (HARNESS.with_name("probe.h"), Path(inspect.getfile(ProbedNpu)))
+"""What only builds with coverage are made from."""
 FST_HEADER = Path("/usr/include/lz4.h")
 TRACES = ("", "vcd", "fst")
 """Kinds of waveform a build can write."""
@@ -43,7 +48,7 @@ class BuildError(RuntimeError):
     """Verilator or the compiler failed; the message is the end of what they said."""
 
 
-def port_table(npu: Npu) -> list[tuple[str, int, bool]]:
+def port_table(npu: Npu | ProbedNpu) -> list[tuple[str, int, bool]]:
     """(name, bits, is an input) of every port of the NPU's Verilog."""
     ports = [("clk", 1, True), ("rst", 1, True)]
     for path, member, value in npu.signature.flatten(npu):
@@ -52,7 +57,7 @@ def port_table(npu: Npu) -> list[tuple[str, int, bool]]:
     return ports
 
 
-def _port_source(npu: Npu) -> str:
+def _port_source(npu: Npu | ProbedNpu) -> str:
     lines = []
     for name, bits, is_input in port_table(npu):
         field = "top." + name.replace("__", "___05F")
@@ -88,6 +93,7 @@ def build_key(config: Config, trace: str) -> str:
         WAIVERS.read_bytes(),
         Path(__file__).read_bytes(),
         trace,
+        *((repr(VERILATOR_FLAGS), tree_key(*PROBE)) if wanted() else ()),
     )
 
 
@@ -99,7 +105,8 @@ def library(config: Config, trace: str = "") -> tuple[Path, bool]:
 
 
 def _build(config: Config, trace: str, folder: Path) -> None:
-    npu = Npu(config)
+    design = partial(ProbedNpu if wanted() else Npu, config)
+    npu = design()
     (folder / "ports.inc").write_text(_port_source(npu))
     (folder / "locals.inc").write_text(_local_source(config))
     flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
@@ -110,7 +117,11 @@ def _build(config: Config, trace: str, folder: Path) -> None:
         command.append(f"--trace-{trace}")
         command += ["-LDFLAGS", "-llz4 -lz"] if trace == "fst" else []
         flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
-    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog_file(partial(Npu, config))), str(HARNESS)]
+    if wanted():
+        command += VERILATOR_FLAGS
+        flags += f" -DTIDEMILL_COVERAGE -I{HARNESS.parent}"
+    verilog = verilog_file(design, positions=wanted())
+    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog), str(HARNESS)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
     if result.returncode:
         raise BuildError(f"cannot build the NPU {config.name!r}: {(result.stderr or result.stdout).strip()[-2000:]}")

@@ -17,6 +17,10 @@
 #include "Vtop___024root.h"
 #include "axi_rules.h"
 #include "verilated.h"
+#ifdef TIDEMILL_COVERAGE
+#include "probe.h"
+#include "verilated_cov.h"
+#endif
 #ifdef TIDEMILL_TRACE_FST
 #include "verilated_fst_c.h"
 using Trace = VerilatedFstC;
@@ -108,6 +112,9 @@ struct Model {
     axi::Lite lite{};
 #ifdef TIDEMILL_TRACE
     std::unique_ptr<Trace> trace;
+#endif
+#ifdef TIDEMILL_COVERAGE
+    Probe probe;
 #endif
 
     Model(uint64_t bytes, uint64_t read_latency, uint64_t write_latency, double bandwidth, double stall, uint64_t seed,
@@ -255,6 +262,9 @@ struct Model {
 
     void step() {
         drive();
+#ifdef TIDEMILL_COVERAGE
+        probe.sample(top, cycle);
+#endif
         observe(false);
         sample();
         edge(true);
@@ -435,6 +445,16 @@ int tm_trace_open(Model* model, const char* path) {
     return 0;
 #endif
 }
+
+#ifdef TIDEMILL_COVERAGE
+uint64_t tm_probe_count(const Model* model) { return model->probe.events.size(); }
+
+const void* tm_probe_events(const Model* model) { return model->probe.events.data(); }
+
+void tm_probe_clear(Model* model) { model->probe.events.clear(); }
+
+void tm_coverage_write(Model* model, const char* path) { model->context.coveragep()->write(path); }
+#endif
 
 void tm_trace_close(Model* model) {
 #ifdef TIDEMILL_TRACE

@@ -16,6 +16,8 @@ from tidemill.driver.device import DEFAULT_MEM_SIZE, ErrorRange, check_errors, c
 from tidemill.driver.errors import DeviceError
 from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.cache import is_built
+from tidemill_verif.coverage.collect import wanted
+from tidemill_verif.coverage.sampling.npu import NpuSampler
 from tidemill_verif.rtl_device.build import BuildError, build_key, library
 from tidemill_verif.toolchain import ToolchainError
 
@@ -177,6 +179,7 @@ class RtlDevice:
         """DRAM, shared with the hardware."""
         self.ports = Ports(self._lib, self._handle)
         self.registers = Registers(self)
+        self._sampler = NpuSampler(config, self._lib, self._handle, self.memory) if wanted() else None
         self.reset()
 
     @property
@@ -259,10 +262,14 @@ class RtlDevice:
         self._check()
         if value < 0:
             raise DeviceError(f"register {offset:#x} did not answer a read within {CSR_LIMIT} cycles")
+        if self._sampler is not None:
+            self._sampler.read(offset, value)
         return value
 
     def csr_write(self, offset: int, value: int) -> None:
         """Write the 32-bit register at byte `offset` over AXI4-Lite."""
+        if self._sampler is not None:
+            self._sampler.wrote(offset, value & 0xFFFF_FFFF)
         response = self._lib.tm_csr_write(self._handle, offset, value & 0xFFFF_FFFF, CSR_LIMIT)
         self._check()
         if response < 0:
@@ -283,6 +290,8 @@ class RtlDevice:
     def close(self) -> None:
         """Finish the waveform and free everything."""
         if self._handle is not None:
+            if self._sampler is not None:
+                self._sampler.close()
             self.memory = np.zeros(0, np.uint8)
             self._lib.tm_close(self._handle)
             self._handle = None

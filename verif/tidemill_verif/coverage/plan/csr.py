@@ -25,7 +25,7 @@ POINTS = (
     Point(
         "csr.conflicts",
         "Counters of several events a cycle add each number.",
-        cross(("CONFLICT_LOAD", "CONFLICT_STORE", "CONFLICT_MATRIX", "CONFLICT_VECTOR"), ("1",)),
+        cross(("CONFLICT_LOAD", "CONFLICT_STORE", "CONFLICT_MATRIX", "CONFLICT_VECTOR"), ("1", "2", "3")),
     ),
     Point("csr.fault", "Every unit reports a fault, and every cause is kept.", (*UNITS, *CAUSES)),
     Point(

@@ -2,7 +2,7 @@
 
 from tidemill.config import preset
 from tidemill.isa import Engine
-from tidemill_verif.coverage.isa_bins import names, operand_bins, ops_of
+from tidemill_verif.coverage.isa_bins import engine_bins, names, ops_of
 from tidemill_verif.coverage.point import Point, cross, streams
 
 BEAT = tuple(range(preset("tiny").axi_bytes))
@@ -40,7 +40,7 @@ POINTS = (
     Point(
         "dma.operand",
         "Every operand at its corners, as the engines get it.",
-        operand_bins(ops_of(Engine.LOAD, Engine.STORE)),
+        engine_bins(ops_of(Engine.LOAD, Engine.STORE)),
     ),
     Point(
         "dma.shape",

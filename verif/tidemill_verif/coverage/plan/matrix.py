@@ -1,7 +1,7 @@
 """The array and its engine."""
 
 from tidemill.isa import Engine
-from tidemill_verif.coverage.isa_bins import names, operand_bins, ops_of
+from tidemill_verif.coverage.isa_bins import engine_bins, names, ops_of
 from tidemill_verif.coverage.point import Point, cross, streams
 
 OPS = ops_of(Engine.MATRIX)
@@ -23,7 +23,7 @@ POINTS = (
         ("row, row", "row, gap", "swap, swap"),
     ),
     Point("matrix.opcode", "Every matrix instruction.", names(OPS)),
-    Point("matrix.operand", "Every operand at its corners, as the engine gets it.", operand_bins(OPS)),
+    Point("matrix.operand", "Every operand at its corners, as the engine gets it.", engine_bins(OPS)),
     Point(
         "matrix.loops",
         "Each of the three loops runs once and several times, in every combination.",

@@ -1,7 +1,7 @@
 """The vector engine."""
 
 from tidemill.isa import Engine, Post, RequantMode
-from tidemill_verif.coverage.isa_bins import ALU, names, operand_bins, ops_of
+from tidemill_verif.coverage.isa_bins import ALU, engine_bins, names, ops_of
 from tidemill_verif.coverage.point import Point, cross, streams
 
 OPS = ops_of(Engine.VECTOR)
@@ -14,7 +14,7 @@ WORDS = ("smallest", "negative", "-1", "0", "1", "positive", "largest")
 POINTS = (
     streams("vector", ("instr",)),
     Point("vector.opcode", "Every vector instruction.", names(OPS)),
-    Point("vector.operand", "Every operand at its corners, as the engine gets it.", operand_bins(OPS)),
+    Point("vector.operand", "Every operand at its corners, as the engine gets it.", engine_bins(OPS)),
     Point("vector.post", "Every operation with every post step into both memories.", cross(names(ALU), POSTS, SPACES)),
     Point(
         "vector.space",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidemill import isa
 from tidemill.config import Config
 from tidemill.csr import Cause
-from tidemill_verif.coverage.collect import hit, wanted
+from tidemill_verif.coverage.collect import hit
 from tidemill_verif.coverage.isa_bins import operand_hits, operands
 from tidemill_verif.coverage.plan.frontend import REGISTER_FIELDS
 from tidemill_verif.coverage.plan.sync import ENGINE_NAMES
@@ -32,10 +32,8 @@ def program(config: Config, address: int, length: int) -> None:
         hit("frontend.program", "crosses a page")
 
 
-def executed(decoded: isa.Decoded, registers: Sequence[int]) -> None:
-    """Sample an instruction that is executed, with the registers before it."""
-    if not wanted():
-        return
+def executed(config: Config, decoded: isa.Decoded, registers: Sequence[int], depth: int) -> None:
+    """Sample an instruction that the decoder accepts, with the registers and the nesting of loops before it."""
     op, values = decoded.op, decoded.values
     hit("frontend.opcode", op.mnemonic)
     hit("frontend.operand", *operand_hits(op, values))
@@ -49,10 +47,11 @@ def executed(decoded: isa.Decoded, registers: Sequence[int]) -> None:
             hit("frontend.index", f"{op.mnemonic}.{field.name}, {kind}")
     if op.mnemonic == "fence":
         hit("frontend.fence", values["engines"])
+    if op.mnemonic == "loop" and depth < config.loop_depth and values["length"] < config.ibuf_depth:
+        _loop(config, values, registers[values["rs"]], depth + 1)
 
 
-def loop(config: Config, values: dict[str, int], register: int, depth: int) -> None:
-    """Sample a legal loop: its operands, its register's value, and the nesting with it."""
+def _loop(config: Config, values: Mapping[str, int], register: int, depth: int) -> None:
     total = values["count"] + (register & 0xFFFF)
     count = total & 0xFFFF
     hit("frontend.loop_count", str(count) if count < 3 else "many")
@@ -64,15 +63,22 @@ def loop(config: Config, values: dict[str, int], register: int, depth: int) -> N
     hit("frontend.loop_length", "1" if length == 1 else "longest" if length + 1 == config.ibuf_depth else "between")
 
 
-def fault(cause: Cause, detail: str = "") -> None:
-    """Sample a fault; `detail` tells the kinds of LOOP apart."""
+def fault(config: Config, words: Sequence[int], cause: Cause, pc: int, info: int) -> None:
+    """Sample a fault."""
+    detail = ""
+    if cause is Cause.LOOP:
+        decoded = isa.decode(words[pc])
+        if not info:
+            detail = "runs away"
+        elif decoded.op.mnemonic == "endloop":
+            detail = "endloop alone"
+        else:
+            detail = "too long" if decoded.values["length"] >= config.ibuf_depth else "too deep"
     hit("frontend.fault", join(cause.name, detail) if detail else cause.name)
 
 
 def refused(word: int) -> None:
     """Sample why the decoder refuses `word`."""
-    if not wanted():
-        return
     opcode = word & 0xFF
     op = isa.BY_OPCODE.get(opcode)
     if op is None:

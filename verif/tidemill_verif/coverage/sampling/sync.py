@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from typing import Any
 
 from tidemill.isa import SIGNAL, WAIT
@@ -66,11 +67,18 @@ def watch(dut: Any) -> None:
             for count in {sum(mask >> number & 1 for mask in signals) for number in SEMAPHORES} - {0}:
                 hit("sync.same_semaphore", count)
 
-    every_cycle(dut, streams, sample_engines, sample_dones)
+    queued: list[deque[int]] = [deque() for _ in ENGINE_NAMES]
 
+    def sample_heads() -> None:
+        masks = []
+        for i, queue in enumerate(queued):
+            masks.append(queue[0] if queue and waiting[i] else 0)
+            if wires.transfer(f"o_instr__{i}"):
+                queue.popleft()
+            if wires.transfer(f"i_instr__{i}"):
+                queue.append(wires[f"i_instr__{i}__payload"] >> WAIT.lo & 0xFFFF)
+        for (a, first), (b, second) in itertools.combinations(enumerate(masks), 2):
+            if first & second:
+                hit("sync.clash", join(ENGINE_NAMES[a], ENGINE_NAMES[b]))
 
-def heads(masks: list[int]) -> None:
-    """Sample the wait masks of the heads that wait in one cycle, zero for an engine that does not."""
-    for (a, first), (b, second) in itertools.combinations(enumerate(masks), 2):
-        if first & second:
-            hit("sync.clash", join(ENGINE_NAMES[a], ENGINE_NAMES[b]))
+    every_cycle(dut, streams, sample_engines, sample_dones, sample_heads)

@@ -1,0 +1,184 @@
+"""Everything that was collected, added up and held against the plan, the targets and the justified exclusions."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from tidemill_verif.coverage import code
+from tidemill_verif.coverage.code import CodePoint
+from tidemill_verif.coverage.collect import CODE, FUNCTIONAL
+from tidemill_verif.coverage.plan import BLOCKS, PLAN, block_of
+from tidemill_verif.coverage.point import Point
+
+EXCLUSIONS = Path(__file__).with_name("exclusions.toml")
+"""Bins and code points that cannot be hit, each group with the reason."""
+FUNCTIONAL_KIND = "functional"
+TARGETS = {FUNCTIONAL_KIND: 100.0, code.LINE: 98.0, code.TOGGLE: 90.0}
+"""Per cent of the reachable points of each block that must be hit."""
+
+
+class CoverageError(ValueError):
+    """Data or exclusions that make no sense; the message names them."""
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """What cannot be hit: bins of a functional point, or code points of a file, by shell patterns."""
+
+    kind: str
+    where: str
+    """A point of the plan, or a file below the hardware package."""
+    what: tuple[str, ...]
+    """Patterns of bins, or of `CodePoint.what`."""
+    reason: str
+
+    def covers(self, what: str) -> bool:
+        """Whether it names `what`."""
+        return any(fnmatchcase(what, pattern) for pattern in self.what)
+
+
+def read_exclusions(path: Path = EXCLUSIONS) -> list[Exclusion]:
+    """The exclusions of a file. Raises `CoverageError` for one without a reason or with unknown names."""
+    result = []
+    for kind, entries in tomllib.loads(path.read_text()).items():
+        if kind not in TARGETS:
+            raise CoverageError(f"{path.name}: kind {kind!r} is not one of {', '.join(TARGETS)}")
+        for entry in entries:
+            where, reason = str(entry.get("where", "")), str(entry.get("reason", "")).strip()
+            if not reason:
+                raise CoverageError(f"{path.name}: the exclusion of {where!r} has no reason")
+            if kind == FUNCTIONAL_KIND and where not in PLAN:
+                raise CoverageError(f"{path.name}: {where!r} is no cover point of the plan")
+            # `[` and `]` mean themselves: signals are called `name[3]`.
+            patterns = tuple(str(pattern).replace("[", "[[]") for pattern in entry["what"])
+            result.append(Exclusion(kind, where, patterns, " ".join(reason.split())))
+    return result
+
+
+@dataclass
+class Tally:
+    """Points of one kind in one block."""
+
+    total: int = 0
+    hit: int = 0
+    excluded: int = 0
+
+    @property
+    def reachable(self) -> int:
+        """Points that are not excluded."""
+        return self.total - self.excluded
+
+    @property
+    def percent(self) -> float:
+        """Hits among the reachable points; nothing reachable is nothing covered."""
+        return 100 * self.hit / self.reachable if self.reachable else 0.0
+
+
+@dataclass
+class Results:
+    """What was hit, and what was not.
+
+    `functional` counts hits of (point, bin); `code` tells of each code point whether it was hit.
+    """
+
+    functional: Counter[tuple[str, str]] = field(default_factory=Counter)
+    code: dict[CodePoint, bool] = field(default_factory=dict)
+    exclusions: list[Exclusion] = field(default_factory=list)
+    plan: Mapping[str, Point] = field(default_factory=lambda: PLAN)
+
+    def excluded_bin(self, point: str, name: str) -> Exclusion | None:
+        """The exclusion of a bin, None where it must be hit."""
+        return self._exclusion(FUNCTIONAL_KIND, point, name)
+
+    def excluded_code(self, point: CodePoint) -> Exclusion | None:
+        """The exclusion of a code point, None where it counts."""
+        return self._exclusion(point.kind, point.file, point.what)
+
+    def _exclusion(self, kind: str, where: str, what: str) -> Exclusion | None:
+        for exclusion in self.exclusions:
+            if exclusion.kind == kind and exclusion.where == where and exclusion.covers(what):
+                return exclusion
+        return None
+
+    def functional_holes(self, block: str) -> dict[str, list[str]]:
+        """Bins of each point of `block` that were not hit and are not excluded, in the plan's order."""
+        holes = {}
+        for point in self._points(block):
+            missing = [
+                name for name in point.bins
+                if not self.functional[point.name, name] and self.excluded_bin(point.name, name) is None
+            ]  # fmt: skip
+            if missing:
+                holes[point.name] = missing
+        return holes
+
+    def code_holes(self, block: str, kind: str) -> list[CodePoint]:
+        """Code points of `block` that were not hit and are not excluded, by place."""
+        return sorted(
+            point
+            for point, hit in self.code.items()
+            if not hit and point.kind == kind and block_of(point.file) == block and self.excluded_code(point) is None
+        )
+
+    def tally(self, block: str, kind: str) -> Tally:
+        """The numbers of one cell of the table. An excluded point that was hit counts as any other."""
+        result = Tally()
+        if kind == FUNCTIONAL_KIND:
+            for point in self._points(block):
+                for name in point.bins:
+                    hit = bool(self.functional[point.name, name])
+                    self._count(result, hit, self.excluded_bin(point.name, name))
+            return result
+        for code_point, hit in self.code.items():
+            if code_point.kind == kind and block_of(code_point.file) == block:
+                self._count(result, hit, self.excluded_code(code_point))
+        return result
+
+    @staticmethod
+    def _count(tally: Tally, hit: bool, exclusion: Exclusion | None) -> None:
+        tally.total += 1
+        tally.hit += hit
+        tally.excluded += not hit and exclusion is not None
+
+    def stale_exclusions(self) -> list[Exclusion]:
+        """Exclusions that no hole needs: what they name was hit, or does not exist."""
+        needed = set()
+        for point in self.plan.values():
+            for name in point.bins:
+                if not self.functional[point.name, name]:
+                    needed.add(self.excluded_bin(point.name, name))
+        needed.update(self.excluded_code(point) for point, hit in self.code.items() if not hit)
+        return [exclusion for exclusion in self.exclusions if exclusion not in needed]
+
+    def below_target(self) -> list[str]:
+        """One line for each block and kind that misses its target."""
+        return [
+            f"{block}: {kind} {tally.percent:.2f}%, target {target:g}%"
+            for block in BLOCKS
+            for kind, target in TARGETS.items()
+            if (tally := self.tally(block, kind)).percent < target
+        ]
+
+    def _points(self, block: str) -> Iterable[Point]:
+        return (point for point in self.plan.values() if point.block == block)
+
+
+def read(folder: Path, exclusions: Iterable[Exclusion]) -> Results:
+    """The results collected below `folder`. Raises `CoverageError` where there are none."""
+    results = Results(exclusions=list(exclusions))
+    parts = sorted((folder / FUNCTIONAL).glob("*.json"))
+    data = sorted((folder / CODE).glob("*.dat"))
+    if not parts or not data:
+        raise CoverageError(f"no coverage was collected in {folder}")
+    for part in parts:
+        for point, bins in json.loads(part.read_text()).items():
+            for name, number in bins.items():
+                results.functional[point, name] += number
+    results.code = code.read_files(data)
+    return results
