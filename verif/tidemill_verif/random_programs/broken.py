@@ -18,6 +18,8 @@ from pathlib import Path
 import tidemill_hdl
 from tidemill.config import PRESETS, preset
 
+MODULE = "tidemill_verif.random_programs.broken"
+
 
 @dataclass(frozen=True)
 class Bug:
@@ -80,7 +82,7 @@ def first_failure(name: str, configuration: str, programs: int) -> int | None:
             raise ValueError(f"bug {name!r}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, not once")
         file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         path = os.pathsep.join([folder, *(entry for entry in sys.path if entry)])
-        command = [sys.executable, "-m", __name__, "--inside", "--preset", configuration, "--programs", str(programs)]
+        command = [sys.executable, "-m", MODULE, "--inside", "--preset", configuration, "--programs", str(programs)]
         result = subprocess.run(
             command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
         )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 from tidemill.config import Config
-from tidemill.isa import INSTRUCTION_BYTES, encode
+from tidemill.isa import ENGINES, INSTRUCTION_BYTES, encode
 from tidemill.operands import space_rows
 from tidemill_verif.random_programs.case import MEM_SIZE, Bus, Case
 from tidemill_verif.random_programs.machine import Taste
@@ -18,8 +18,8 @@ from tidemill_verif.random_programs.writer import Writer
 MAX_WORDS = 1000
 """Instructions that DRAM has room for."""
 _USUAL = {
-    "free": 0.3, "sync": 0.2, "scalar": 1.0, "ld.run": 2.0, "st.run": 2.0, "mx.wload": 1.2, "mx.run": 2.0,
-    "vector": 3.0, "rows": 0.5, "setting": 0.3, "stray": 0.1, "loop": 0.5, "tokens": 0.03,
+    "free": 0.3, "sync": 0.2, "scalar": 1.0, "ld.run": 2.0, "st.run": 2.0, "mx.wload": 1.2, "mx.run": 3.0,
+    "vector": 4.0, "rows": 0.5, "setting": 0.3, "stray": 0.1, "loop": 0.5, "tokens": 0.05,
 }  # fmt: skip
 
 
@@ -34,7 +34,9 @@ def generate(config: Config, seed: int, exclusive: bool = False) -> Case:
     room = MAX_WORDS * INSTRUCTION_BYTES
     low = rng.random() < 0.5
     data = (room, MEM_SIZE - 1) if low else (0, MEM_SIZE - room - 1)
-    read, write = _window(rng, config, data), _window(rng, config, data)
+    everything = (0, MEM_SIZE - 1)
+    read = everything if rng.random() < 0.1 else _window(rng, config, data)
+    write = _window(rng, config, data)
     style = Style(
         fence=rng.choice((0.1, 0.4, 0.02)),
         late=rng.choice((0.2, 0.6, 0.9)),
@@ -47,7 +49,7 @@ def generate(config: Config, seed: int, exclusive: bool = False) -> Case:
     long = rng.random() < 0.04
     if long:
         writer.work *= 3
-    tree = writer.block(config.ibuf_depth if long else rng.choice((3, 8, 15, 25, 40)))
+    tree = writer.block(config.ibuf_depth if long else rng.choice((3, 10, 20, 35, 60)))
     words = _ordered(config, rng, style, tree)
     after = rng.randrange(6) if rng.random() < 0.3 else 0
     encoded = [*(encode(word.mnemonic, **word.values) for word in words), encode("halt")]
@@ -63,12 +65,23 @@ def taste(config: Config, rng: Random) -> Taste:
     weights = {family: _USUAL[family] * rng.choice((0.3, 1, 1, 1, 3)) for family in (*FAMILIES, "tokens")}
     spread = rng.choice((12, 40, 150, 1000))
     homes = {}
-    near = {space: rng.randrange(space_rows(config, space)) for space in ("spad", "acc")}
-    for space, row in near.items():
-        apart = rng.choice((0, spread, 4 * spread))
-        for engine in range(4):
-            homes[engine, space] = (row + engine * apart) % space_rows(config, space)
-    return Taste(weights, rng.choice((0.1, 0.5)), rng.choice((0.3, 0.8)), homes, spread, rng.choice((2, 6, 20, 60)))
+    parallel = rng.random() < 0.5
+    for space in ("spad", "acc"):
+        rows = space_rows(config, space)
+        home = rng.randrange(rows)
+        reach = min(spread, rows // 8)
+        for engine in range(len(ENGINES)):
+            apart = engine * 2 * reach if parallel else engine * rng.choice((0, 0, spread))
+            homes[engine, space] = (home + apart) % rows
+    return Taste(
+        weights=weights,
+        registers=rng.choice((0.1, 0.5)),
+        reconfigure=rng.choice((0.3, 0.8)),
+        homes=homes,
+        spread=spread,
+        corners=0.04 if parallel else 0.22,
+        reach=rng.choice((2, 6, 20, 60)),
+    )
 
 
 def bus(rng: Random) -> Bus:

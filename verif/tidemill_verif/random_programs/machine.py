@@ -89,6 +89,8 @@ class Taste:
     """Row around which an engine's rows lie in a memory."""
     spread: int
     """Rows around the home."""
+    corners: float
+    """Chance of a row at the end of a memory or at the border of a bank."""
     reach: int
     """Points of a typical instruction."""
 
@@ -103,11 +105,12 @@ class Place:
         """A row of `low` to `high`, all of them legal."""
         rng, config = self.rng, self.config
         kind = rng.random()
-        if kind < 0.06:
+        corners = self.taste.corners
+        if kind < 0.3 * corners:
             return low
-        if kind < 0.12:
+        if kind < 0.6 * corners:
             return high
-        if kind < 0.22:
+        if kind < corners:
             banks = config.spad_banks if space == "spad" else config.acc_banks
             border = rng.randrange(1, banks) * (space_rows(config, space) // banks)
             return min(max(border - rng.randrange(4), low), high)

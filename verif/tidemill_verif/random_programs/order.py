@@ -289,7 +289,7 @@ class Orderer:
             return
         engines = list(range(len(ENGINES)))
         rng.shuffle(engines)
-        first, others = engines[0], engines[1 : rng.randint(2, 4)]
+        first, others = engines[0], engines[1 : rng.randint(2, len(engines))]
         one = rng.choice(idle)
         if kind == "mask":
             some = rng.sample(idle, rng.randint(1, min(6, len(idle))))
@@ -303,10 +303,11 @@ class Orderer:
             self._repeat(SYNC[others[0]], {"wait": self._mask([one]), "signal": 0})
             self._use_up(one)
         elif kind == "join":
-            for engine in others:
-                self._sync(engine).word.values["signal"] |= self._mask([one])
-            for _ in others:
-                self._sync(first, [one])
+            for _ in range(rng.randint(1, 5)):
+                for engine in others:
+                    self._sync(engine).word.values["signal"] |= self._mask([one])
+                for _ in others:
+                    self._sync(first, [one])
             self._use_up(one)
         elif kind == "spread" and self._depth == 0:
             for _ in others:
@@ -353,7 +354,8 @@ class Orderer:
                 semaphore.free = False
                 ends.append((source, target, semaphore))
         for source, _, semaphore in ends:
-            engine = source if rng.random() < 0.5 else rng.randrange(len(ENGINES))
+            foreign = self.style.reuse > 0 and rng.random() < 0.5
+            engine = rng.randrange(len(ENGINES)) if foreign else source
             self._sync(engine).word.values["signal"] |= self._mask([semaphore])
         before = (list(self._front), [list(c) for c in self._start], [list(c) for c in self._end])
         begin = len(self.words)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from random import Random
 
 from tidemill.config import Config
-from tidemill.isa import ACC_SPACE, BY_MNEMONIC, SCALAR_REGISTERS, Engine, Op
+from tidemill.isa import ACC_SPACE, BY_MNEMONIC, SCALAR_REGISTERS, Engine, Op, Post
 from tidemill.operands import REQUIRED_SPACE, space_rows
 from tidemill_verif.random_programs import corners
 from tidemill_verif.random_programs.case import PARAMETERS_AT, PARAMETERS_EVERY
@@ -24,7 +24,7 @@ LINE_OPS = {"ld.run": ("ld.stride", "ld.dst"), "st.run": ("st.stride", "st.src")
 """Transfers and the settings that they follow."""
 GEOMETRY = (*LINE_OPS["ld.run"], *LINE_OPS["st.run"], "mx.act", "mx.acc", "vx.dims", "vx.astride", "vx.bstride")
 """Settings that the rules of the instructions that follow them write as well."""
-WORK = 3000
+WORK = 6000
 """Row movements a program may cost, about."""
 
 
@@ -116,7 +116,8 @@ class Rules:
 
     def _affordable(self, limit: int) -> int:
         """Points that one instruction may have here."""
-        points = self.rng.choice((1, 2, self.taste.reach, self.taste.reach, 4 * self.taste.reach, 400))
+        reach = self.taste.reach
+        points = self.rng.choice((1, 2, reach, reach, reach, 4 * reach, 4 * reach, 400, 5000))
         return max(1, min(points, limit, int(self.work) // max(1, self._times())))
 
     def _kept(self, mnemonic: str) -> bool:
@@ -235,9 +236,9 @@ class Rules:
         window = self.windows[op.mnemonic]
         span, depth = window[1] + 1 - window[0], space_rows(config, space)
         points = self._affordable(min(depth, span // row_bytes))
-        n0 = 0 if rng.random() < 0.05 else corners.count(rng, points)
-        n1 = corners.count(rng, max(1, points // max(1, n0)))
-        n2 = corners.count(rng, max(1, points // max(1, n0 * n1)))
+        n0 = 0 if rng.random() < 0.05 else corners.count(rng, min(4095, points))
+        n1 = corners.count(rng, min(1023, max(1, points // max(1, n0))))
+        n2 = corners.count(rng, min(1023, max(1, points // max(1, n0 * n1))))
         nbytes = n0 * row_bytes
         local = self._settings(names[1])
         if local is None:
@@ -321,10 +322,10 @@ class Rules:
         rng, config = self.rng, self.config
         act = self._settings("mx.act")
         if act is None:
-            limit = points or self._affordable(2000)
-            n0 = corners.count(rng, limit)
-            n1 = corners.count(rng, max(1, limit // n0))
-            counts = (n0, n1, corners.count(rng, max(1, limit // (n0 * n1))))
+            limit = points or max(self._affordable(5000), self._affordable(5000))
+            n0 = corners.count(rng, min(4095, limit))
+            n1 = corners.count(rng, min(4095, max(1, limit // n0)))
+            counts = (n0, n1, corners.count(rng, min(4095, max(1, limit // (n0 * n1)))))
             setting = BY_MNEMONIC["mx.act"]
             self._strides(setting, ["s0", "s1", "s2"], counts, 1, config.spad_rows)
             act = self.knowledge.settings["mx.act"]
@@ -368,9 +369,9 @@ class Rules:
         dims = self._settings("vx.dims")
         names = ("n0", "n1", "k0", "k1")
         if dims is None:
-            limit = self._affordable(2000)
-            n0 = corners.count(rng, limit)
-            n1 = corners.count(rng, max(1, limit // n0))
+            limit = self._affordable(5000)
+            n0 = corners.count(rng, min(4095, limit))
+            n1 = corners.count(rng, min(4095, max(1, limit // n0)))
             k0 = 1 if in_place else corners.count(rng, min(1023, max(1, limit // (n0 * n1))))
             k1 = 1 if in_place else corners.count(rng, min(1023, max(1, limit // (n0 * n1 * k0))))
             depth = space_rows(config, spaces["dst"])
@@ -382,11 +383,14 @@ class Rules:
             self._set("vx.dims", dims)
         counts = (dims["n0"], dims["n1"], dims["k0"], dims["k1"])
         points = counts[0] * counts[1] * counts[2] * counts[3]
-        post = corners.field_value(rng, op.field("post"))
+        post = int(Post.RQ) if rng.random() < 0.3 else corners.field_value(rng, op.field("post"))
         lanes = config.cols // config.requant_lanes
         cost = max(points, counts[0] * counts[1] * lanes if post else 0) + 40
         if cost * self._times() > max(self.work, 200):
             return False
+        if post == Post.RQ and rng.random() < 0.6:
+            self._rows(BY_MNEMONIC["vx.param"])
+            self._free(BY_MNEMONIC["vx.quant"])
         walks = {}
         immediate = rng.random() < 0.3
         for name in ("a", "b"):

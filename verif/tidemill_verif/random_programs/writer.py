@@ -37,7 +37,7 @@ class Writer(Rules):
             if self.work <= 0:
                 break
             if self.rng.random() < self.taste.weights["tokens"]:
-                kinds = ("join", "spread", "mask") if self.frames else ("join", "spread", "mask", "pile")
+                kinds = ("join", "join", "mask") if self.frames else ("join", "join", "spread", "mask", "pile")
                 self._out.append(Tokens(self.rng.choice(kinds)))
                 continue
             rule, op = self.rng.choices(self._choices, self._weights)[0]
@@ -141,7 +141,7 @@ class Writer(Rules):
             if not self._matrix_run(BY_MNEMONIC["mx.run"], 1, 1):
                 for name in ("mx.act", "mx.acc"):
                     self._set(name, {field.name: field.default or 0 for field in BY_MNEMONIC[name].fields})
-                    self.work = max(self.work, 10.0)
+                    self.work = max(self.work, 2.0 * self._times())
                 whole, self.taste = self.taste, replace(self.taste, registers=0.0, reconfigure=0.0)
                 written = self._matrix_run(BY_MNEMONIC["mx.run"], 1, 1)
                 self.taste = whole
