@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PRESETS ?= small base
+FUZZ ?= tiny:2000 small:2000 base:10000
+SEED ?= 0
 export TIDEMILL_CACHE ?= $(CURDIR)/build/cache
 export TIDEMILL_RESULTS ?= $(CURDIR)/build/results
 export AMARANTH_USE_YOSYS := builtin
@@ -17,7 +19,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim faults formal models synth lint coverage docs clean
+.PHONY: help setup demo test sim fuzz faults formal models synth lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -59,6 +61,11 @@ sim: $(STAMP) ## RTL regression; ends with a table of blocks
 
 models: $(STAMP) ## Third-party networks on both devices, byte for byte; writes docs/models-results.md
 	$(BIN)/python -m tidemill_verif.model_results --jobs $(JOBS)
+
+fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset:programs, seeds from SEED
+	@for part in $(FUZZ); do \
+		$(BIN)/tidemill fuzz --preset $${part%:*} --programs $${part#*:} --seed $(SEED) --jobs $(JOBS) || exit 1; \
+	done
 
 formal: $(STAMP) ## Proofs of every block, and broken copies that must fail
 	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS)
