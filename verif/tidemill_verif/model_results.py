@@ -77,7 +77,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _verdict(outcome: Outcome) -> str:
-    return outcome.problem or f"{sum(outcome.differing.values())} of {outcome.bytes:,}"
+    return outcome.problem.split("\n")[0] or f"{sum(outcome.differing.values())} of {outcome.bytes:,}"
 
 
 def page(runs: dict[Job, Run], pictures: Sequence[Path], folder: Path) -> str:
