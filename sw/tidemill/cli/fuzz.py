@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from tidemill.batch import available_cores
 from tidemill.config import DEFAULT_PRESET, PRESETS, Config, preset
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 ENTRY_POINTS = "tidemill.campaigns"
 """Group of entry points; each names a factory `(config, seed) -> Campaign`."""
@@ -29,7 +32,7 @@ class Campaign(Protocol):
     """Random programs of one configuration; `run` yields results with `seed`, `failure` (text, empty where nothing
     differs), `instructions` and `cycles`."""
 
-    def run(self, programs: int | None, seconds: float | None, jobs: int) -> Iterator[Any]:
+    def run(self, programs: int | None, seconds: float | None, jobs: int) -> Generator[Any, None, None]:
         """Results of so many programs (None: no end), for at most so many seconds, from so many processes."""
 
     def preserve(self, seed: int, folder: Path) -> tuple[Path, str]:
@@ -62,46 +65,48 @@ def fuzz(programs: int | None, seed: int, name: str, jobs: int | None, minutes: 
     Example:
       tidemill fuzz --programs 10000 --seed 0 --preset base
     """
+    from rich.console import Console
+
     if programs is None and minutes is None:
         programs = 100
     campaign = _factory("random")(preset(name), seed)
-    failures: list[tuple[int, str]] = []
+    console = Console(stderr=True)
+    failures: list[int] = []
     done, cycles, stopped = 0, 0, ""
     start = time.monotonic()
     results = campaign.run(programs, None if minutes is None else 60 * minutes, jobs or available_cores())
     try:
-        with _progress(programs, minutes) as advance:
+        with _progress(console, programs, minutes) as advance:
             for result in results:
                 done, cycles = done + 1, cycles + result.cycles
                 if result.failure:
-                    failures.append((result.seed, result.failure))
+                    failures.append(result.seed)
                     click.echo(f"seed {result.seed}: {result.failure}")
                 advance(done, len(failures))
     except KeyboardInterrupt:
         stopped = ", interrupted"
     finally:
-        results.close()  # type: ignore[attr-defined]
+        results.close()
     seconds = time.monotonic() - start
-    for failed, _ in sorted(failures)[:SHRUNK] if not stopped else []:
-        path, report = campaign.preserve(failed, save)
+    for failed in sorted(failures)[:SHRUNK] if not stopped else []:
+        with console.status(f"shrinking seed {failed} ..."):
+            path, report = campaign.preserve(failed, save)
         click.echo(f"{path}:")
         for line in report.splitlines():
             click.echo(f"    {line}")
     seeds = f"seeds {seed} to {seed + done - 1}" if done and not stopped and minutes is None else f"from seed {seed}"
     click.echo(f"{name}: {done} programs, {seeds}, {cycles} cycles in {seconds:.0f} s{stopped}; {len(failures)} failed")
     if failures:
-        click.echo(f"failed seeds: {' '.join(str(failed) for failed, _ in sorted(failures))}", err=True)
+        click.echo(f"failed seeds: {' '.join(str(failed) for failed in sorted(failures))}", err=True)
     if failures or stopped:
         raise click.exceptions.Exit(1 if failures else 130)
 
 
 @contextmanager
-def _progress(programs: int | None, minutes: float | None) -> Iterator[Callable[[int, int], None]]:
+def _progress(console: Console, programs: int | None, minutes: float | None) -> Iterator[Callable[[int, int], None]]:
     """Moves a bar on a terminal's stderr: called with the programs done and those that failed."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda done, failed: None
         return

@@ -15,6 +15,7 @@ from pathlib import Path
 from tidemill.asm.disassembler import format_instruction
 from tidemill.config import Config
 from tidemill.driver.errors import DeviceError
+from tidemill.isa import decode
 from tidemill_verif.random_programs.case import Case
 from tidemill_verif.random_programs.generate import generate
 from tidemill_verif.random_programs.legal import writer_of
@@ -77,10 +78,12 @@ class Campaign:
     def preserve(self, seed: int, folder: Path) -> tuple[Path, str]:
         """Shrink the failing program of `seed`, save it in `folder`; returns its path and a report."""
         with Lockstep(self.config) as lockstep:
-            case = generate(self.config, seed)
-            short = shrink(case, lambda candidate: _fails(lockstep, candidate))
-            found = lockstep.compare(short)
-            text = report(short, found, len(case.words))
+            case = short = generate(self.config, seed)
+            if _fails(lockstep, case):
+                short = shrink(case, lambda candidate: _fails(lockstep, candidate))
+                text = report(short, lockstep.compare(short), len(case.words))
+            else:
+                text = run_seed(lockstep, self.config, seed).failure or "no difference any more"
         return save(short, folder, text), text
 
 
@@ -93,12 +96,11 @@ def _fails(lockstep: Lockstep, case: Case) -> bool:
 def report(case: Case, found: Difference | None, length: int) -> str:
     """What is wrong with `case`, shrunk from `length` instructions, in a few lines."""
     lines = [f"random program {case.seed} of {case.config.name}, {len(case.words)} of {length} instructions"]
-    if found is None:
-        return "\n".join([*lines, "no difference any more"])
     lines.append(str(found))
-    at = writer_of(case.config, case.program, found)
+    at = None if found is None else writer_of(case.program, found)
     if at is not None:
-        lines.append(f"last written by instruction {at}: {format_instruction(case.words[at])}")
+        word = case.words[at]
+        lines.append(f"last written by instruction {at}, {decode(word).op.engine.name}: {format_instruction(word)}")
     return "\n".join(lines)
 
 

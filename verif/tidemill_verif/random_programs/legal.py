@@ -7,7 +7,6 @@ import numpy as np
 from tidemill.checker import MAX_INSTRUCTIONS, check
 from tidemill.checker.access import Access
 from tidemill.checker.trace import Step, trace
-from tidemill.config import Config
 from tidemill.program import Program
 from tidemill_verif.random_programs.lockstep import Difference
 
@@ -50,7 +49,7 @@ def _in_place(read: Access, write: Access) -> bool:
     )
 
 
-def writer_of(config: Config, program: Program, difference: Difference) -> int | None:
+def writer_of(program: Program, difference: Difference) -> int | None:
     """Index of the instruction that wrote the differing byte last, in program order; None where no one did."""
     if difference.at is None:
         return None
