@@ -10,16 +10,22 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tidemill.config import preset
+from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE, encode
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.streams import Stalls, StreamSource
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import matrix as coverage
 from tidemill_verif.matrix_reference import MatrixReference, random_program, row_bits
 
 LIMIT = 200_000
+
+
+def pc_of(index: int) -> int:
+    """The pc that instruction `index` of a program gets: any 24 bits, each once."""
+    return (index * 0x5B_D1E9 + 5) & 0xFF_FFFF
 
 
 class ReadModel:
@@ -29,7 +35,7 @@ class ReadModel:
         self.dut, self.spad = dut, spad
         self.port = {name: getattr(dut, f"{prefix}__{name}") for name in ("req__valid", "req__ready", "req__payload")}
         self.rsp_valid, self.rsp_data = getattr(dut, f"{prefix}__rsp_valid"), getattr(dut, f"{prefix}__rsp_data")
-        getattr(dut, f"{prefix}__stall").value = 0
+        self.lost = getattr(dut, f"{prefix}__stall")
         self.stalls = Stalls(f"{seed}/{prefix}", stall)
         self.rng = random.Random(f"{seed}/{prefix}/latency")
         self.stall = stall
@@ -56,6 +62,7 @@ class ReadModel:
                 self.responses += 1
             ready = not self.stalls()
             self.port["req__ready"].value = int(ready)
+            self.lost.value = int(self.stall > 0 and self.rng.random() < 0.3)
 
 
 class Monitor:
@@ -111,16 +118,26 @@ async def _setup(dut: Any, seed: int, stall: float) -> tuple[Any, np.ndarray, St
     weights = ReadModel(dut, "wgt", spad, seed, stall)
     monitor = Monitor(dut, weights, config.psum_bits, config.cols)
     await clock.start(dut)
+    coverage.watch(dut, ports=True)
     return config, spad, source, monitor
 
 
 async def _check_program(dut: Any, seed: int, stall: float, length: int) -> None:
     config, spad, source, monitor = await _setup(dut, seed, stall)
-    program = random_program(random.Random(seed), config, length)
+    await _check(dut, config, spad, source, monitor, random_program(random.Random(seed), config, length))
+
+
+async def _check(
+    dut: Any, config: Config, spad: np.ndarray, source: StreamSource, monitor: Monitor, program: list[int]
+) -> None:
     reference = MatrixReference(config, spad, np.zeros((config.acc_rows, config.cols), np.int32))
+    sampler = coverage.Engine()
     for pc, word in enumerate(program):
         reference.execute(word)
-        source.put(word | pc << 128)
+        sampler.instruction(word)
+        source.put(word | pc_of(pc) << 128)
+    for write in reference.writes:
+        sampler.write(write.row, write.accumulate)
     for _ in range(LIMIT):
         await RisingEdge(dut.clk)
         if len(monitor.dones) >= len(reference.dones):
@@ -151,6 +168,36 @@ async def test_random_programs_match_the_golden_model_at_full_speed(dut: Any) ->
 
 
 @cocotb.test()
+async def test_operands_at_their_limits(dut: Any) -> None:
+    """The largest counts, the extreme strides and the first and last rows, each in a run."""
+    config, spad, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    program = []
+    last_row, last_acc = config.spad_rows - 1, ACC_SPACE + config.acc_rows - 1
+    for level in range(3):
+        program += [
+            encode("mx.act", **{f"n{level}": 4095, "signal": 0xFFFF}),
+            encode("mx.acc", signal=1 << level),
+            encode("mx.wload", src=level * config.rows, signal=0xFFFF if level else 1),
+            encode(
+                "mx.run", act=(0, last_row, 7)[level], acc=(ACC_SPACE, last_acc, ACC_SPACE + 9)[level], signal=0xFFFF
+            ),
+        ]
+    # An extreme stride of a loop that runs once must not matter.
+    for extreme in (-32768, -1, 0, 1, 32767):
+        program += [
+            encode("mx.act", s0=extreme, s1=extreme, s2=extreme),
+            encode("mx.acc", t0=extreme, t1=extreme, t2=extreme, signal=0xFFFF if extreme else 0),
+            encode("mx.run", act=5, acc=ACC_SPACE + 5, accumulate=1, swap=0, signal=4),
+        ]
+    program += [
+        encode("mx.wload", src=3, stride=0, signal=6), encode("mx.run", act=6, acc=ACC_SPACE + 6),
+        encode("mx.wload", src=config.rows, stride=-1), encode("mx.run", act=6, acc=ACC_SPACE + 6, accumulate=1),
+        *(encode("mx.sync", signal=mask) for mask in (0, 1, 6, 0xFFFF)),
+    ]  # fmt: skip
+    await _check(dut, config, spad, source, monitor, program)
+
+
+@cocotb.test()
 async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
     config, _, source, monitor = await _setup(dut, params()["seed"], 0.3)
     last, acc = config.spad_rows - 1, ACC_SPACE
@@ -167,6 +214,12 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
          config.acc_rows, 1),
         ([up, encode("mx.acc", t0=-32768), encode("mx.run", act=9, acc=acc, swap=0)], 2, local, -32768, 1),
         ([encode("mx.run", act=32767, acc=acc, swap=0)], 0, local, 32767, 0),
+        ([encode("mx.run", act=0xFFFF, acc=acc, swap=0)], 0, local, 32767, 0),
+        ([encode("mx.run", act=0, acc=0, swap=0)], 0, local, 0, 0),
+        ([encode("mx.run", act=0, acc=0xFFFF, swap=0)], 0, local, 32767, 0),
+        ([encode("mx.wload", src=0xFFFF)], 0, local, 32767, 0),
+        ([encode("mx.wload", src=9, stride=-32768)], 0, local, 9 - 32768, 0),
+        ([encode("mx.wload", src=9, stride=32767)], 0, local, 9 + 32767, 0),
         ([run, encode("mx.wload", src=last)], 1, local, last + 1, 1),
         ([encode("mx.wload", src=1, stride=-2)], 0, local, -1, 0),
         ([encode("mx.wload", src=acc + 3)], 0, local, 3, 0),
@@ -180,12 +233,16 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
         monitor.touched.clear()
         before = len(monitor.writes)
         for offset, word in enumerate([*words, run, run]):
-            source.put(word | (100 + offset) << 128)
+            source.put(word | pc_of(offset) << 128)
         for _ in range(500):
             await RisingEdge(dut.clk)
         assert dut.fault__valid.value, f"case {number}: no fault"
+        sampler = coverage.Engine()
+        for word in words[: pc + 1]:
+            sampler.instruction(word)
+        sampler.fault(words[pc], cause, config)
         got = (int(dut.fault__cause.value), int(dut.fault__pc.value), int(dut.fault__info.value))
-        assert got == (cause, 100 + pc, info & 0xFFFFFFFF), f"case {number}: {got}"
+        assert got == (cause, pc_of(pc), info & 0xFFFFFFFF), f"case {number}: {got}"
         # Weights are fetched ahead: runs behind a faulty mx.wload may already be under way.
         late = 2 if words[pc] & 0xFF == wload & 0xFF and cause == local else 0
         found = len(monitor.writes) - before

@@ -11,6 +11,7 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import prims as coverage
 
 
 @cocotb.test()
@@ -19,6 +20,7 @@ async def test_stream_keeps_order_and_content(dut: Any, source_stall: float, sin
     """Everything that enters leaves, in order, under every mix of stalls; at full speed one transfer a cycle."""
     seed, width = params()["seed"], params()["width"]
     rng = random.Random(seed)
+    coverage.watch_buffer(dut, params()["depth"])
     source = StreamSource(dut, "i", seed=seed, stall=source_stall)
     sink = StreamSink(dut, "o", seed=seed, stall=sink_stall)
     await start(dut)
@@ -39,6 +41,7 @@ async def test_stream_holds_its_depth(dut: Any) -> None:
     """With the output blocked, as many transfers enter as there are entries, and all of them come out."""
     seed, width, depth = params()["seed"], params()["width"], params()["depth"]
     rng = random.Random(seed)
+    coverage.watch_buffer(dut, depth)
     source = StreamSource(dut, "i", seed=seed)
     dut.o__ready.value = 0
     await start(dut)
@@ -80,6 +83,7 @@ async def test_stream_is_empty_after_reset(dut: Any) -> None:
     source.extend([1, 2])
     await source.drain()
     source.clear()
+    coverage.reset_while_holding()
     await reset(dut)
     assert not dut.o__valid.value
     sink = StreamSink(dut, "o", seed=seed)

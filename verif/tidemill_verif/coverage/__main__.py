@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -18,54 +20,97 @@ from tidemill_verif.coverage.collect import VARIABLE
 from tidemill_verif.coverage.results import CoverageError, read, read_exclusions
 
 SUITES = ("tests/hdl", "tests/rtl")
-"""What is run, where it exists."""
+"""Tests that are run."""
 DESELECTED = "not lint and not base and not large and not small"
 """Builds that would only repeat what the smaller ones cover, at several times the cost."""
-_OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b")
+MACHINE = "tiny"
+"""Configuration of the whole machine that runs random programs."""
+PROGRAMS = 400
+"""Random programs, seeds from 0."""
+_OUTCOME = re.compile(r"\b(PASSED|FAILED|ERROR|SKIPPED|XFAIL)\b|^seed \d+")
+_TAIL = 60
 
 
-def run_suites(folder: Path, jobs: int, console: Console) -> None:
-    """Run the tests of `SUITES` with coverage into `folder`. Raises `CoverageError` where one fails."""
-    suites = [suite for suite in SUITES if Path(suite).is_dir()]
-    if not suites:
-        raise CoverageError(f"none of {', '.join(SUITES)} is in {Path.cwd()}")
-    environment = {**os.environ, VARIABLE: str(folder), "TIDEMILL_RESULTS": str(folder / "results")}
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", DESELECTED, *suites]
-    listing = subprocess.run([*pytest, "--collect-only", "-q"], capture_output=True, text=True, check=False)
-    total = sum("::" in line for line in listing.stdout.splitlines())
-    command = [*pytest, "-v", "-n", str(jobs), "--dist", "worksteal", "--timeout", "1800"]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _run(command: list[str], environment: dict[str, str], advance: Callable[[], None]) -> None:
+    """Run `command`; `advance` for each test or program that has ended. Raises `CoverageError` where it fails."""
     said = []
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run,
-    ):
-        task = progress.add_task("tests with coverage", total=total)
-        assert run.stdout is not None
-        for line in run.stdout:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
             said.append(line)
-            if "::" in line and _OUTCOME.search(line):
-                progress.advance(task)
-    if run.returncode:
-        raise CoverageError("the regression failed:\n" + "".join(said[-60:]))
+            if _OUTCOME.search(line):
+                advance()
+    if process.returncode:
+        raise CoverageError("the regression failed:\n" + "".join(said[-_TAIL:]))
+
+
+def run_tests(folder: Path, jobs: int, progress: Progress) -> None:
+    """Run the tests of `SUITES` with coverage into `folder`. Raises `CoverageError` where one fails."""
+    missing = [suite for suite in SUITES if not Path(suite).is_dir()]
+    if missing:
+        raise CoverageError(f"no {', '.join(missing)} in {Path.cwd()}: run it where the checkout is")
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", DESELECTED, *SUITES]
+    listing = subprocess.run([*pytest, "--collect-only", "-q"], capture_output=True, text=True, check=False)
+    task = progress.add_task("tests", total=sum("::" in line for line in listing.stdout.splitlines()))
+    command = [*pytest, "-v", "-n", str(jobs), "--dist", "worksteal", "--timeout", "3600"]
+    _run(command, _environment(folder), lambda: progress.advance(task))
+
+
+def run_programs(folder: Path, jobs: int, programs: int, progress: Progress) -> None:
+    """Run random programs in lockstep on the whole machine, in `jobs` processes. Raises `CoverageError`."""
+    task = progress.add_task("random programs", total=programs)
+    lock = threading.Lock()
+    failures: list[CoverageError] = []
+
+    def advance() -> None:
+        with lock:
+            progress.advance(task)
+
+    def share(job: int) -> None:
+        first, end = programs * job // jobs, programs * (job + 1) // jobs
+        if first == end:
+            return
+        options = ["--preset", MACHINE, "--first", str(first), "--programs", str(end - first)]
+        try:
+            _run([sys.executable, "-m", "tidemill_verif.coverage.machine", *options], _environment(folder), advance)
+        except CoverageError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=share, args=(job,)) for job in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, VARIABLE: str(folder), "TIDEMILL_RESULTS": str(folder / "results")}
 
 
 @click.command(help=__doc__)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("build/coverage"), help="Takes the data.")
 @click.option("--reuse", is_flag=True, help="Report what is in the folder already; run nothing.")
-@click.option("--jobs", type=click.IntRange(1), default=2, help="Tests at the same time.")
+@click.option("--jobs", type=click.IntRange(1), default=2, help="Tests and programs at the same time.")
+@click.option("--programs", type=click.IntRange(1), default=PROGRAMS, show_default=True, help="Random programs.")
 @click.option("--page", type=click.Path(path_type=Path), help="File for the page with all holes.")
 @click.option("--plan", type=click.Path(path_type=Path), help="Write the plan's page to this file and stop.")
-def main(folder: Path, reuse: bool, jobs: int, page: Path | None, plan: Path | None) -> None:
+def main(folder: Path, reuse: bool, jobs: int, programs: int, page: Path | None, plan: Path | None) -> None:
     console = Console()
     if plan is not None:
         report.write(plan, report.plan_page())
         return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         exclusions = read_exclusions()
         if not reuse:
             shutil.rmtree(folder, ignore_errors=True)
-            run_suites(folder.resolve(), jobs, console)
+            with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+                run_tests(folder.resolve(), jobs, progress)
+                run_programs(folder.resolve(), jobs, programs, progress)
         results = read(folder, exclusions)
     except CoverageError as error:
         raise click.ClickException(str(error)) from error
