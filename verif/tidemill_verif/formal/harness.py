@@ -24,6 +24,7 @@ class Harness(wiring.Component):
         super().__init__({})
         self.inner_paths: dict[str, str] = {}
         """Name of a top wire -> the path of the wire inside the block that it shows."""
+        self._inner: dict[str, Signal] = {}
 
     def build(self, m: Module) -> None:
         """Adds the block, its inputs and the properties to `m`."""
@@ -72,7 +73,9 @@ class Harness(wiring.Component):
         has its exact width.
         """
         name = "inner_" + "".join(c if c.isalnum() else "_" for c in path)
-        signal = Signal(shape, name=name)
+        if path in self._inner:
+            return self._inner[path]
+        signal = self._inner[path] = Signal(shape, name=name)
         width = Shape.cast(shape).width
         # Gives the wire a place in the netlist; the proof's script takes the cell away and connects the inner signal.
         self._m.submodules[f"cut_{name}"] = Instance("$anyseq", p_WIDTH=width, o_Y=Value.cast(signal))
