@@ -314,6 +314,14 @@ def test_a_start_between_the_read_of_status_and_its_answer_is_no_breach() -> Non
     assert not ports.rules.violation
 
 
+def test_an_instruction_may_be_longer_than_the_longest_burst() -> None:
+    ports = Ports(CONFIG.replace(name="narrow", axi_data_width=32, max_burst=2)).ready()
+    ports.axi4(ar=address(PROGRAM, 4) | {"size": 2})
+    assert not ports.rules.violation
+    ports.axi4(ar=address(READ, 4, id=1) | {"size": 2})
+    assert ports.rules.violation.startswith("axi.length")
+
+
 def test_byte_strobes_of_windows_count() -> None:
     ports = Ports().ready()
     ports.write("READ_BASE", 0x20, strb=1)

@@ -16,7 +16,7 @@ namespace axi {
 
 // What is legal besides the AXI specification: the shape of one NPU and where its registers are.
 struct Limits {
-    uint32_t bus_bytes, max_burst;                  // bytes of a beat, beats of a burst
+    uint32_t bus_bytes, max_burst, fetch_burst;       // bytes of a beat, beats of a burst
     uint32_t load_bursts, fetch_beats, write_bursts;  // most in flight
     uint32_t has_registers;  // both ports are watched: windows and idleness are known
     uint32_t prog_addr, prog_len, read_base, read_limit, write_base, write_limit, control, status;  // byte offsets
@@ -218,11 +218,11 @@ class Rules {
         if (waited > limits.patience) complain("lite.late", std::string("no answer to a register ") + what);
     }
 
-    void burst(const Address& a, const char* channel) {
+    void burst(const Address& a, uint32_t longest, const char* channel) {
         const std::string name = channel;
         if ((1u << a.size) != limits.bus_bytes || a.burst != INCR || a.addr % limits.bus_bytes)
             complain("axi.burst", name + " is no aligned, full-width, incrementing burst at " + hex(a.addr));
-        if (a.len + 1 > limits.max_burst) complain("axi.length", name + "LEN asks for more beats than max_burst");
+        if (a.len + 1 > longest) complain("axi.length", name + "LEN asks for more beats than the machine promises");
         if (a.addr / PAGE != (a.addr + (uint64_t(a.len + 1) << a.size) - 1) / PAGE)
             complain("axi.4k", name + " burst at " + hex(a.addr) + " crosses 4 KiB");
         if (a.lock || a.cache != NORMAL_BUFFERABLE || a.prot || a.qos)
@@ -238,7 +238,7 @@ class Rules {
     }
 
     void read_address(const Address& a) {
-        burst(a, "AR");
+        burst(a, a.id == FETCH_ID ? limits.fetch_burst : limits.max_burst, "AR");
         if (a.id == LOAD_ID) {
             inside(a, active.read_base, active.read_limit, "read window");
             if (++loads > limits.load_bursts) complain("axi.outstanding", "too many load bursts in flight");
@@ -254,7 +254,7 @@ class Rules {
     }
 
     void write_address(const Address& a) {
-        burst(a, "AW");
+        burst(a, limits.max_burst, "AW");
         inside(a, active.write_base, active.write_limit, "write window");
         if (a.id) complain("axi.id", "AWID is not 0");
         lengths.push_back(a.len + 1);

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from tidemill.config import Config
 from tidemill.csr import bit, offset
+from tidemill.isa import INSTRUCTION_BYTES
 from tidemill_verif.cache import build_once, content_key
 from tidemill_verif.toolchain import ToolchainError, build_env
 
@@ -24,7 +25,10 @@ RULES = {
     "axi.hold": ("A3.2.1", "ARVALID, AWVALID, WVALID stay high until READY"),
     "axi.stable": ("A3.2.1", "the payloads of AR, AW, W hold while VALID waits for READY"),
     "axi.burst": ("A3.4.1", "full-width beats, INCR; the machine also promises aligned addresses"),
-    "axi.length": ("A3.4.1", "at most 256 beats; the machine promises `max_burst`"),
+    "axi.length": (
+        "A3.4.1",
+        "at most 256 beats; the machine promises `max_burst`, or one instruction where that is longer",
+    ),
     "axi.4k": ("A3.4.1", "no burst crosses 4 KiB"),
     "axi.attributes": ("A4, A7.4, A8.1", "the machine promises normal bufferable, unprivileged, no lock, QoS 0"),
     "axi.id": ("A5.2", "the machine promises read ID 0 (fetch) or 1 (load), write ID 0"),
@@ -63,7 +67,7 @@ class Limits(ctypes.Structure):
     _fields_ = tuple(
         (name, u32)
         for name in (
-            "bus_bytes", "max_burst", "load_bursts", "fetch_beats", "write_bursts", "has_registers",
+            "bus_bytes", "max_burst", "fetch_burst", "load_bursts", "fetch_beats", "write_bursts", "has_registers",
             "prog_addr", "prog_len", "read_base", "read_limit", "write_base", "write_limit", "control", "status",
             "start_bit", "active_bits", "patience",
         )
@@ -76,6 +80,7 @@ class Limits(ctypes.Structure):
         return cls(
             bus_bytes=config.axi_bytes,
             max_burst=config.max_burst,
+            fetch_burst=max(config.max_burst, INSTRUCTION_BYTES // config.axi_bytes),
             load_bursts=config.max_outstanding,
             fetch_beats=2 * config.max_burst,
             write_bursts=config.max_outstanding,
