@@ -120,6 +120,7 @@ def page(runs: dict[Job, Run], pictures: Sequence[Path], folder: Path) -> str:
     lines += ["## What they said", "", "On `rtl`, `base`.", ""]
     lines += [f"- {o.model}: {text}" for o in of("rtl", "base") for text in o.classes]
     lines += ["", *(f"![{path.stem}]({path.relative_to(folder).as_posix()})" for path in pictures)]
+    lines += ["", "The pictures and recordings in them are TFLite Micro's test data (Apache License 2.0)."]
     return "\n".join(lines).rstrip() + "\n"
 
 
