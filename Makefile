@@ -68,7 +68,7 @@ fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset
 	done
 
 formal: $(STAMP) ## Proofs of every block, and broken copies that must fail
-	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS)
+	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS) --page docs/verification/proofs.md
 
 faults: $(STAMP) ## Bus errors, resets, stuck buses: at random, at every cycle, on every beat
 	@for preset in tiny base; do for sweep in random offsets beats; do \

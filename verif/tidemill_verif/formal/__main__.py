@@ -67,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--traces", type=Path, default=Path("build/formal"), help="folder of counterexamples")
     parser.add_argument("--page", type=Path, help="write the results into this page")
     options = parser.parse_args(arguments)
+    if options.page and (options.block or options.proof or not options.twins):
+        parser.error("--page needs every block, and --twins")
     if options.jobs < 1 or options.timeout <= 0:
         parser.error("--jobs must be at least 1, --timeout more than 0")
     errors, console = Console(stderr=True), Console()

