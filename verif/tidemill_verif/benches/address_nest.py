@@ -11,6 +11,15 @@ from cocotb.triggers import RisingEdge
 
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import prims as coverage
+
+LARGEST = 3000
+"""Most steps of one level that a test walks."""
+
+
+def _largest(bits: int) -> int:
+    """Largest count of a level."""
+    return (1 << bits) - 1
 
 
 def _walk(counts: list[int], base: int, strides: list[int]) -> list[int]:
@@ -30,11 +39,22 @@ async def test_nest_walks_all_points(dut: Any) -> None:
     dut.nest__step.value = 0
     await start(dut)
     assert not dut.nest__valid.value
-    for _ in range(100):
+    step_before = False
+    limit = 1 << (stride_bits - 1)
+    corners = (0, 1, -1, -limit, limit - 1)
+    for walk_number in range(100):
         counts = [rng.randint(1, min(5, (1 << bits) - 1)) for bits in count_bits]
-        limit = 1 << (stride_bits - 1)
-        strides = [[rng.randrange(-limit, limit) for _ in count_bits] for _ in address_bits]
+        if walk_number < len(counts):
+            # Once per level as many steps as its counter can count, or very many.
+            counts = [
+                1 if n > LARGEST >> 5 else count for n, count in zip(map(_largest, count_bits), counts, strict=True)
+            ]
+            counts[walk_number] = min(_largest(count_bits[walk_number]), LARGEST)
+        strides = [
+            [rng.choice((rng.choice(corners), rng.randrange(-limit, limit))) for _ in counts] for _ in address_bits
+        ]
         bases = [rng.randrange(1 << bits) for bits in address_bits]
+        coverage.nest_walk(counts, count_bits, bases, address_bits, strides, stride_bits)
         dut.nest__count.value = _pack(counts, count_bits)
         dut.nest__base.value = _pack(bases, address_bits)
         flat = [stride for stream in strides for stride in stream]
@@ -47,7 +67,9 @@ async def test_nest_walks_all_points(dut: Any) -> None:
         for number, index in enumerate(indices):
             step = False
             while not step:
-                step = rng.random() < 0.7
+                before, step = step_before, rng.random() < 0.7
+                coverage.nest_steps(before, step)
+                step_before = step
                 dut.nest__step.value = int(step)
                 await RisingEdge(dut.clk)
                 assert dut.nest__valid.value, (counts, number)

@@ -17,6 +17,7 @@ from tidemill_verif.agents.axi_monitors import watch
 from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import csr as coverage
 
 BUSY, DONE, ERROR, RESETTING = (bit("STATUS", name) for name in ("busy", "done", "error", "resetting"))
 START, SOFT_RESET = bit("CONTROL", "start"), bit("CONTROL", "soft_reset")
@@ -48,11 +49,16 @@ class Host:
             for part in ("valid", "cause", "pc", "info"):
                 getattr(dut, f"faults__{i}__{part}").value = 0
         cocotb.start_soon(self._watch())
+        coverage.watch(dut)
         watch(dut, Limits.of(preset(params()["preset"])), axi4=None)
 
     async def _watch(self) -> None:
+        quiesced = False
         while True:
             await RisingEdge(self.dut.clk)
+            if quiesced and not self.dut.quiesce.value and not self.dut.rst.value:
+                assert self.dut.core_reset.value or self.resets, "the gateway listens again to a core that runs"
+            quiesced = bool(self.dut.quiesce.value)
             if self.dut.start.value:
                 self.starts += 1
                 assert self.resets >= 2, "start without a reset before"
@@ -144,7 +150,7 @@ async def test_registers(dut: Any) -> None:
     for name, value in expected.items():
         assert await unit.read(name) == value, name
     writable = [register.name for register in csr.CSRS if register.access is Access.RW]
-    for _ in range(60):
+    for _ in range(200):
         name = rng.choice([register.name for register in csr.CSRS if register.access is not Access.W1])
         low = rng.randrange(4)
         size = rng.randint(1, 4 - low)
@@ -225,7 +231,7 @@ async def test_faults(dut: Any) -> None:
     await unit.write("IRQ_ENABLE", 7)
     address = 0x1234_5670
     await unit.write("PROG_ADDR", address)
-    for round_number in range(8):
+    for round_number in range(16):
         units = sorted(rng.sample(range(len(Unit)), 1 if round_number < 2 else 3))
         faults = {i: (rng.choice(list(Cause)[1:]), rng.getrandbits(24), rng.getrandbits(32)) for i in units}
         await unit.run()
@@ -308,11 +314,14 @@ async def test_watchdog(dut: Any) -> None:
         assert limit <= cycles - limit // 2 <= limit + 5, cycles
         expected = (Unit.SYNC, 0x1050, 0x8421) if blocked else (Unit.FRONTEND, 0x1090, 0)
         assert await unit.error() == (Cause.WATCHDOG, *expected)
+        coverage.watchdog("blocked" if blocked else "frontend")
+        coverage.watchdog("restarted")
         await unit.recover()
     await unit.write("WATCHDOG", 0)
     await unit.run()
     await unit.wait(300)
     assert await unit.read("STATUS") == BUSY
+    coverage.watchdog("off")
     await unit.halt()
 
 
@@ -332,6 +341,7 @@ async def test_counters(dut: Any) -> None:
             packed, position = 0, 0
             for i, (value, width) in enumerate(zip(values, widths, strict=True)):
                 packed |= value << position
+                coverage.counted(counters[i].name, value, width)
                 position += width
                 totals[i] += value
             dut.events.value = packed
@@ -342,6 +352,7 @@ async def test_counters(dut: Any) -> None:
             assert await unit.read(counter.name) == total, counter.name
         first = await unit.read("CYCLES")
         assert first > 500
+        coverage.counted("CYCLES", first, 1)
         assert await unit.read("CYCLES") > first
         await unit.halt()
         dut.events.value = (1 << sum(widths)) - 1

@@ -16,6 +16,8 @@ from tidemill.csr import Cause
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.collect import wanted
+from tidemill_verif.coverage.sampling import frontend as coverage
 
 MAX_STEPS = 6000
 DECERR = 3
@@ -45,9 +47,14 @@ def resolve(decoded: isa.Decoded, word: int, registers: list[int]) -> int:
     return word
 
 
-def interpret(config: Config, words: list[int], prog_addr: int, bad: dict[int, int]) -> Trace | None:
-    """Run a program; None if it takes more than MAX_STEPS. `bad`: AXI responses of instructions."""
+def interpret(
+    config: Config, words: list[int], prog_addr: int, bad: dict[int, int], *, sample: bool = False
+) -> Trace | None:
+    """Run a program; None if it takes more than MAX_STEPS. `bad`: AXI responses of instructions. `sample`: count what
+    the program covers."""
     trace = Trace()
+    if sample:
+        coverage.program(config, prog_addr, len(words))
     registers = [0] * isa.SCALAR_REGISTERS
     loops: list[list[int]] = []  # loop pc, iterations left
     pc = 0
@@ -67,9 +74,13 @@ def interpret(config: Config, words: list[int], prog_addr: int, bad: dict[int, i
             decoded = isa.decode(word)
         except isa.EncodingError as error:
             trace.fault = (Cause[str(error).split(":")[0]], pc, word & 0xFFFFFFFF)
+            if sample:
+                coverage.refused(word)
             return trace
         value, name = decoded.values, decoded.op.mnemonic
         following = pc + 1
+        if sample:
+            coverage.executed(config, decoded, registers, len(loops))
         if decoded.op.engine is not isa.Engine.CONTROL:
             engine = isa.ENGINES.index(decoded.op.engine)
             trace.work.append(("instr", engine, resolve(decoded, word, registers), pc))
@@ -195,6 +206,7 @@ class Machine:
         dut.idle.value = 15
         cocotb.start_soon(self._memory())
         cocotb.start_soon(self._watch())
+        coverage.watch(dut)
 
     async def _memory(self) -> None:
         """Answer fetch bursts; check that they obey the rules."""
@@ -278,7 +290,7 @@ class Machine:
         self, words: list[int], *, prog_addr: int = 0, bad: dict[int, int] | None = None
     ) -> tuple[Trace, int]:
         """Reset, run a program to its end, compare; returns the trace and the cycles from start to end."""
-        expected = interpret(self.config, words, prog_addr, bad or {})
+        expected = interpret(self.config, words, prog_addr, bad or {}, sample=wanted())
         assert expected is not None, "the program does not end"
         dut = self.dut
         dut.rst.value = 1
@@ -317,6 +329,8 @@ class Machine:
             assert not dut.halted.value
             got = (Cause(int(dut.fault__cause.value)), int(dut.fault__pc.value), int(dut.fault__info.value))
             assert got == expected.fault, f"got fault {got}, expected {expected.fault}"
+            if wanted():
+                coverage.fault(self.config, words, expected.fault[0], expected.fault[1], expected.fault[2])
             self._fences()
         assert not self.expected, f"never came: {self.expected[0]}"
         await RisingEdge(dut.clk)

@@ -12,6 +12,7 @@ from tidemill.config import preset
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import memory as coverage
 
 READERS, WRITERS = 5, 2
 LATENCY = 5
@@ -23,6 +24,7 @@ async def _setup(dut: Any, stall: float) -> tuple[Any, list[ReadRequester], list
     bits = (config.spad_rows - 1).bit_length()
     writers = [WriteRequester(dut, f"w__{p}", bits, seed=seed, stall=stall) for p in range(WRITERS)]
     await clock.start(dut)
+    coverage.watch_scratchpad(dut, config)
     return config, readers, writers
 
 
@@ -33,12 +35,14 @@ async def test_random_traffic_reads_what_was_written(dut: Any) -> None:
     model: dict[int, int] = {}
     for _ in range(12):
         # Rows of one half are written while the other half is read.
-        half = rng.sample(range(config.spad_rows), 200)
+        bank = config.spad_rows // config.spad_banks
+        edges = [row for first in range(0, config.spad_rows, bank) for row in (first, first + bank - 1)]
+        half = rng.sample(sorted({*rng.sample(range(config.spad_rows), 200), *edges}), 200)
         written, read = half[:100], [*half[100:], *rng.sample(list(model), min(len(model), 100))]
         read = [row for row in read if row not in written]
         updates = {row: rng.getrandbits(8 * config.rows) for row in written}
         for row, value in updates.items():
-            writers[row % WRITERS].put(row, value)
+            writers[rng.randrange(WRITERS)].put(row, value)
         before = [len(reader.responses) for reader in readers]
         wanted = [[rng.choice(read) for _ in range(100)] for _ in readers]
         for reader, rows in zip(readers, wanted, strict=True):
