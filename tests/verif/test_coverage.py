@@ -161,7 +161,7 @@ def _code(*points: tuple[str, str, bool]) -> dict[CodePoint, bool]:
 
 
 def test_exclusions_count_only_where_they_are_needed() -> None:
-    unreachable = Exclusion(TOGGLE, "sync.py", ("count[[]3]*",), "never counts to eight")
+    unreachable = Exclusion(TOGGLE, "sync.py", ("count[3:2]",), "never counts to eight")
     stale = Exclusion(LINE, "sync.py", ("head*",), "not needed")
     points = _code((TOGGLE, "count[3] rises", False), (TOGGLE, "count[2] rises", True), (LINE, "head", True))
     found = Results(code=points, exclusions=[unreachable, stale])
@@ -169,7 +169,24 @@ def test_exclusions_count_only_where_they_are_needed() -> None:
     assert found.tally("sync", LINE) == Tally(1, 1, 0)
     assert found.code_holes("sync", TOGGLE) == []
     assert found.stale_exclusions() == [stale]
-    assert "`count[3]*` (1): never counts to eight" in report.page(found)
+    assert "`count[3:2]` (1): never counts to eight" in report.page(found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covered"),
+    [
+        ("a[7:4]", {"a[4] rises", "a[7] falls"}),
+        ("a[8, 3] rises", {"a[8] rises"}),
+        ("a*", {"a[4] rises", "a[7] falls", "a[8] rises", "a[3] falls", "a.b rises", "a[1][4] rises"}),
+        ("a[1][4]", {"a[1][4] rises"}),
+        ("a.b falls", set()),
+        ("?.b", {"a.b rises"}),
+    ],
+)
+def test_an_exclusion_names_signals_as_the_report_does(pattern: str, covered: set[str]) -> None:
+    found = {"a[4] rises", "a[7] falls", "a[8] rises", "a[3] falls", "a.b rises", "a[1][4] rises", "c[4] rises"}
+    exclusion = Exclusion(TOGGLE, "sync.py", (pattern,), "a reason")
+    assert {what for what in found if exclusion.covers(what)} == covered
 
 
 def test_signals_are_listed_with_their_bits() -> None:

@@ -119,7 +119,7 @@ def _exclusions(results: Results) -> Iterator[str]:
         if exclusion is not None and not hit:
             counts[exclusion] += 1
     for exclusion, number in counts.items():
-        what = ", ".join(f"`{pattern.replace('[[]', '[')}`" for pattern in exclusion.what)
+        what = ", ".join(f"`{pattern}`" for pattern in exclusion.what)
         yield f"- {exclusion.kind}, `{exclusion.where}`: {what} ({number}): {exclusion.reason}"
 
 

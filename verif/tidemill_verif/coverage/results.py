@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +29,26 @@ class CoverageError(ValueError):
     """Data or exclusions that make no sense; the message names them."""
 
 
+_SIGNAL = re.compile(r"^(?P<name>.*?)(?:\[(?P<bits>[\d:, ]+)\])?(?: (?P<edge>rises|falls))?$")
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Shell pattern in which brackets mean themselves: signals are called `name[3]`."""
+    return fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def _signal_matches(pattern: str, text: str) -> bool:
+    wanted, found = _SIGNAL.match(pattern), _SIGNAL.match(text)
+    assert wanted is not None
+    assert found is not None
+    if wanted["edge"] not in (None, found["edge"]) or not _matches(wanted["name"], found["name"]):
+        return False
+    if wanted["bits"] is None or found["bits"] is None:
+        return wanted["bits"] == found["bits"] or wanted["bits"] is None
+    ranges = (part.partition(":") for part in wanted["bits"].split(","))
+    return any(int(low or high) <= int(found["bits"]) <= int(high) for high, _, low in ranges)
+
+
 @dataclass(frozen=True)
 class Exclusion:
     """What cannot be hit: bins of a functional point, or code points of a file, by shell patterns."""
@@ -35,12 +57,17 @@ class Exclusion:
     where: str
     """A point of the plan, or a file below the hardware package."""
     what: tuple[str, ...]
-    """Patterns of bins, or of `CodePoint.what`."""
+    """Shell patterns of bins, or of `CodePoint.what`; those of signals may name bits and an edge as the report does:
+    `name[31:8, 5] rises`."""
     reason: str
 
     def covers(self, what: str) -> bool:
         """Whether it names `what`."""
-        return any(fnmatchcase(what, pattern) for pattern in self.what)
+        return any(map(self._matcher, self.what, itertools.repeat(what)))
+
+    @property
+    def _matcher(self) -> Callable[[str, str], bool]:
+        return _signal_matches if self.kind == code.TOGGLE else _matches
 
 
 def read_exclusions(path: Path = EXCLUSIONS) -> list[Exclusion]:
@@ -55,8 +82,7 @@ def read_exclusions(path: Path = EXCLUSIONS) -> list[Exclusion]:
                 raise CoverageError(f"{path.name}: the exclusion of {where!r} has no reason")
             if kind == FUNCTIONAL_KIND and where not in PLAN:
                 raise CoverageError(f"{path.name}: {where!r} is no cover point of the plan")
-            # `[` and `]` mean themselves: signals are called `name[3]`.
-            patterns = tuple(str(pattern).replace("[", "[[]") for pattern in entry["what"])
+            patterns = tuple(str(pattern) for pattern in entry["what"])
             result.append(Exclusion(kind, where, patterns, " ".join(reason.split())))
     return result
 
