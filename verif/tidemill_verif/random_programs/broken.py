@@ -69,9 +69,10 @@ BUGS: dict[str, Bug] = {
 """By what is wrong."""
 
 
-def first_failure(name: str, configuration: str, programs: int) -> int | None:
-    """The first seed below `programs` that fails on hardware with the bug called `name`; None where none does. Raises
-    `ValueError` where the hardware does not have the text that the bug replaces."""
+def first_failure(name: str, configuration: str, programs: int, save: Path | None = None) -> int | None:
+    """The first seed below `programs` that fails on hardware with the bug called `name`; None where none does. `save`:
+    shrink its program into this folder. Raises `ValueError` where the hardware does not have the text that the bug
+    replaces."""
     bug = BUGS[name]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tidemill_hdl"
@@ -83,6 +84,7 @@ def first_failure(name: str, configuration: str, programs: int) -> int | None:
         file.write_text(text.replace(bug.old, bug.new), encoding="utf-8")
         path = os.pathsep.join([folder, *(entry for entry in sys.path if entry)])
         command = [sys.executable, "-m", MODULE, "--inside", "--preset", configuration, "--programs", str(programs)]
+        command += ["--save", str(save.resolve())] if save else []
         result = subprocess.run(
             command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
         )
@@ -91,9 +93,9 @@ def first_failure(name: str, configuration: str, programs: int) -> int | None:
     return int(result.stdout) if result.stdout.strip() else None
 
 
-def _inside(configuration: str, programs: int) -> None:
+def _inside(configuration: str, programs: int, save: Path | None) -> None:
     """Print the first failing seed; runs with the broken hardware."""
-    from tidemill_verif.random_programs.campaign import run_seed
+    from tidemill_verif.random_programs.campaign import Campaign, run_seed
     from tidemill_verif.random_programs.lockstep import Lockstep
 
     config = preset(configuration)
@@ -101,7 +103,11 @@ def _inside(configuration: str, programs: int) -> None:
         for seed in range(programs):
             if run_seed(lockstep, config, seed).failure:
                 print(seed)
-                return
+                break
+        else:
+            return
+    if save:
+        Campaign(config, 0).preserve(seed, save)
 
 
 def main() -> int:
@@ -110,17 +116,18 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="bugs; all of them without")
     parser.add_argument("--preset", choices=list(PRESETS), default="tiny")
     parser.add_argument("--programs", type=int, default=300)
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="shrink the programs that fail into this folder")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        _inside(options.preset, options.programs)
+        _inside(options.preset, options.programs, options.save)
         return 0
     unknown = [name for name in options.names if name not in BUGS]
     if unknown:
         parser.error(f"no bug {unknown[0]!r}; there are: {'; '.join(BUGS)}")
     missed = 0
     for name in options.names or BUGS:
-        seed = first_failure(name, options.preset, options.programs)
+        seed = first_failure(name, options.preset, options.programs, options.save)
         missed += seed is None
         print(f"{name}: {'not found' if seed is None else f'seed {seed}'}", flush=True)
     return 1 if missed else 0

@@ -8,7 +8,7 @@ semaphore that is signalled once before the loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -135,7 +135,7 @@ class Orderer:
             waits, clocks = [], []
         self._emit(item.mnemonic, dict(item.values), agent, item.footprint, waits, clocks)
 
-    def _sync(self, engine: int, waits: list[Semaphore] = [], clocks: list[Clock] = []) -> Done:  # noqa: B006
+    def _sync(self, engine: int, waits: Sequence[Semaphore] = (), clocks: Sequence[Clock] = ()) -> Done:
         return self._emit(SYNC[engine], {}, Agent(engine), Footprint(), waits, clocks)
 
     def _emit(
@@ -144,8 +144,8 @@ class Orderer:
         values: dict[str, int],
         agent: Agent,
         footprint: Footprint,
-        waits: list[Semaphore],
-        clocks: list[Clock],
+        waits: Sequence[Semaphore],
+        clocks: Sequence[Clock],
     ) -> Done:
         engine = agent.engine
         self._position[engine] += 1
@@ -170,7 +170,7 @@ class Orderer:
         self._history[agent].append(done)
         return done
 
-    def _mask(self, semaphores: list[Semaphore]) -> int:
+    def _mask(self, semaphores: Sequence[Semaphore]) -> int:
         return sum(1 << self._numbers[id(semaphore)] for semaphore in semaphores)
 
     # ---- order

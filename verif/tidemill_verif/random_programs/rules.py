@@ -34,11 +34,11 @@ def rule_of(op: Op) -> str:
     if op.mnemonic in ("halt", "endloop", "loop"):
         return "loop" if op.mnemonic == "loop" else "structure"
     if op.engine is Engine.CONTROL:
-        if not op.fields or names in ({"code"}, {"engines"}):
+        if op.mnemonic in ("nop", "irq", "fence"):
             return "free"
         if names in ({"rd", "rs", "imm"}, {"rd", "rs", "rt"}, {"rd", "rs", "amount"}):
             return "scalar"
-    elif not op.fields:
+    elif op.mnemonic.endswith(".sync"):
         return "free"
     elif op.mnemonic in LINE_OPS:
         return "transfer"
@@ -48,7 +48,7 @@ def rule_of(op: Op) -> str:
         return "vector"
     elif op.mnemonic in ("vx.param", "vx.lut"):
         return "rows"
-    elif all(field.default is not None and field.index is None for field in op.fields):
+    elif op.fields and all(field.default is not None and field.index is None for field in op.fields):
         return "setting"
     raise GeneratorError(f"no rule writes the instruction {op.mnemonic!r}: teach random_programs/rules.py")
 
