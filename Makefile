@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PRESETS ?= small base
+BLOCK ?= all
 FUZZ ?= tiny:2000 small:2000 base:10000
 SEED ?= 0
 export TIDEMILL_CACHE ?= $(CURDIR)/build/cache
@@ -19,10 +20,10 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz faults formal models synth lint coverage docs clean
+.PHONY: help setup demo test sim fuzz faults formal mutate mutate-sample models synth lint coverage docs clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
 
 setup: $(STAMP) ## Create .venv with every pinned package; check the compiler
 
@@ -69,6 +70,13 @@ fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset
 
 formal: $(STAMP) ## Proofs of every block, and broken copies that must fail
 	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS) --page docs/verification/proofs.md
+
+mutate: $(STAMP) ## Mutation score of BLOCK (default: all, which also writes docs/verification/mutation.md)
+	$(BIN)/python -m tidemill_verif.mutation run $(BLOCK) --jobs $(JOBS) \
+		$(if $(filter all,$(BLOCK)),--page docs/verification/mutation.md)
+
+mutate-sample: $(STAMP) ## Mutation score of every block from a few mutants
+	$(BIN)/python -m tidemill_verif.mutation sample --jobs $(JOBS)
 
 faults: $(STAMP) ## Bus errors, resets, stuck buses: at random, at every cycle, on every beat
 	@for preset in tiny base; do for sweep in random offsets beats; do \

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import Shape, signed
+from amaranth.hdl import signed
 from amaranth.lib import data
 
 from tidemill.config import preset
@@ -74,15 +74,24 @@ def _array(rows: int, cols: int, multiplier_latency: int) -> BenchRun:
     )
 
 
-def _buffer(name: str, component: SkidBuffer | Queue, depth: int) -> BenchRun:
-    width = Shape.cast(component.i.payload.shape()).width
-    return BenchRun(f"prims-{name}", component, "stream_buffers", {"width": width, "depth": depth}, 11)
+def _struct_buffer() -> SkidBuffer:
+    return SkidBuffer(data.StructLayout({"a": 3, "b": signed(34)}))
 
 
-def _nest(name: str, counts: list[int], addresses: list[int], stride_bits: int) -> BenchRun:
-    design = Prefixed(AddressNest(counts, addresses, stride_bits), "nest")
-    params = {"counts": counts, "addresses": addresses, "stride_bits": stride_bits}
-    return BenchRun(f"prims-nest-{name}", design, "address_nest", params, 12)
+def _buffer(name: str, design: Design, width: int, depth: int) -> BenchRun:
+    return BenchRun(f"prims-{name}", design, "stream_buffers", {"width": width, "depth": depth}, 11)
+
+
+_NESTS = {"load": ([16, 16, 16], [17, 18], 16), "narrow": ([4, 3], [6], 5), "single": ([5], [18, 32, 18], 18)}
+
+
+def _nest_design(name: str) -> Prefixed:
+    return Prefixed(AddressNest(*_NESTS[name]), "nest")
+
+
+def _nest(name: str) -> BenchRun:
+    params = dict(zip(("counts", "addresses", "stride_bits"), _NESTS[name], strict=True))
+    return BenchRun(f"prims-nest-{name}", partial(_nest_design, name), "address_nest", params, 12)
 
 
 def _accumulators(name: str) -> BenchRun:
@@ -120,17 +129,13 @@ def _matrix(block: str, component: Any, seeds: Sequence[int] = (1,)) -> list[Ben
 
 FAMILIES: dict[str, Callable[[], list[BenchRun]]] = {
     "stream_buffers": lambda: [
-        _buffer("skid-8", SkidBuffer(8), 2),
-        _buffer("skid-struct", SkidBuffer(data.StructLayout({"a": 3, "b": signed(34)})), 2),
-        _buffer("queue-2", Queue(8, 2), 2),
-        _buffer("queue-3", Queue(8, 3), 3),
-        _buffer("queue-5", Queue(17, 5), 5),
+        _buffer("skid-8", partial(SkidBuffer, 8), 8, 2),
+        _buffer("skid-struct", partial(_struct_buffer), 37, 2),
+        _buffer("queue-2", partial(Queue, 8, 2), 8, 2),
+        _buffer("queue-3", partial(Queue, 8, 3), 8, 3),
+        _buffer("queue-5", partial(Queue, 17, 5), 17, 5),
     ],
-    "address_nest": lambda: [
-        _nest("load", [16, 16, 16], [17, 18], 16),
-        _nest("narrow", [4, 3], [6], 5),
-        _nest("single", [5], [18, 32, 18], 18),
-    ],
+    "address_nest": lambda: [_nest(name) for name in _NESTS],
     "requantizer": _requantizer,
     "vector_engine": lambda: [
         BenchRun(

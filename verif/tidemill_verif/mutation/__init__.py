@@ -1,0 +1,33 @@
+"""Mutation score of the hardware's blocks.
+
+Yosys chooses small changes (a bit inverted, stuck or inverted by another bit) of a block's netlist, all of which go
+into one Verilog file behind a selector input. The block's own benches, unchanged, run on each mutant (`fork_server`);
+one that no bench notices may be proved equivalent (`equivalence`). The score is killed / (all - equivalent).
+
+How to run a block
+    make mutate BLOCK=requantizer     (or: python -m tidemill_verif.mutation run requantizer; --minutes M stops early)
+    make mutate-sample                a few mutants of every block
+    make mutate BLOCK=all             every block; then writes docs/verification/mutation.md
+
+    What was run before on the same netlist, mutant and bench comes from the build cache.
+
+How to read the survivors
+    Each line names the target, the Python line the cell comes from, the mutant (change, cell, port, bit, signal), and
+    an identity of eight digits. `python -m tidemill_verif.mutation show BLOCK IDENTITY` prints the whole mutant.
+
+How to judge
+    A survivor is killed by a better bench (`benches/`, `bench_runs.py`), or it is `equivalent`: then it gets an entry
+    in `judgements.json` with the reason why no input that keeps the block's contract can show it. Entries name the
+    mutant by content: target, change, and the text of the Python line, so that they outlive edits elsewhere;
+    `python -m tidemill_verif.mutation judge BLOCK IDENTITY REASON` writes one. A test fails when a judged line is gone.
+"""
+
+from __future__ import annotations
+
+SELECTOR = "mutant_select"
+"""Input of the mutated toplevel: 0 is the original, n the n-th mutant."""
+SELECTOR_BITS = 16
+
+
+class MutationError(RuntimeError):
+    """A tool failed or an argument is wrong; the message says which and what would be right."""

@@ -1,0 +1,86 @@
+"""Proofs that a mutant is equivalent: no input sequence from power-up on can tell it from the original at its ports.
+
+Original and mutant share their inputs and a trigger rises where any output differs (Yosys `miter`). ABC, in the
+`pyosys` wheel, merges registers and gates that are equal in every reachable state (`scorr`) and decides the rest by
+property-directed reachability (`pdr`). Inputs are free: a proof covers every environment, while a difference may need
+one that breaks the block's contract and says nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tidemill_verif.mutation import MutationError
+from tidemill_verif.mutation.netlist import BASE, Mutant, Netlist, yosys
+
+EQUIVALENT, DIFFERENT, UNDECIDED = "equivalent", "different", "undecided"
+
+_MITER = f"""\
+read_rtlil {BASE}
+rename top gold
+copy gold gate
+mutate -module gate {{command}}
+async2sync
+memory_map
+opt_clean
+miter -equiv -flatten gold gate miter
+hierarchy -top miter
+opt -full
+dffunmap
+techmap
+opt -full
+opt_clean -purge
+dffunmap
+aigmap
+write_aiger -zinit miter.aig
+"""
+_SECONDS = 20
+"""Of each of ABC's two steps."""
+_REDUCE = "&read miter.aig; &scorr; &put; write_aiger reduced.aig; print_stats"
+_DECIDE = f"read_aiger reduced.aig; pdr -T {_SECONDS}"
+_CONSTANT = "lat =    0  and =      0"
+REVISION = "\n".join((_MITER, _REDUCE, _DECIDE))
+"""Changes with what a verdict depends on."""
+
+
+def _abc() -> Path:
+    spec = importlib.util.find_spec("pyosys")
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        if (path := Path(location) / "yosys-abc").exists():
+            return path
+    raise MutationError("yosys-abc is not installed: pip install pyosys==0.70 (or run make setup)")
+
+
+def _run_abc(folder: Path, script: str) -> str:
+    """What ABC prints; what it printed until its time was over where it takes too long."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (2 * _SECONDS, 2 * _SECONDS + 1))
+
+    result = subprocess.run(
+        [_abc(), "-c", script], cwd=folder, capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+    return result.stdout
+
+
+def decide(netlist: Netlist, mutant: Mutant) -> str:
+    """EQUIVALENT, DIFFERENT or UNDECIDED. Raises `MutationError`."""
+    with tempfile.TemporaryDirectory(prefix="tidemill-equivalence-") as name:
+        folder = Path(name)
+        (folder / BASE).write_bytes((netlist.folder / BASE).read_bytes())
+        yosys(folder, _MITER.format(command=mutant.command))
+        reduced = _run_abc(folder, _REDUCE)
+        if _CONSTANT in reduced:
+            # Nothing is left but the constant that the trigger is.
+            text = _run_abc(folder, "read_aiger reduced.aig; iprove")
+            return EQUIVALENT if "UNSATISFIABLE" in text else DIFFERENT
+        if not (folder / "reduced.aig").exists():
+            return UNDECIDED
+        text = _run_abc(folder, _DECIDE)
+        if "Property proved" in text:
+            return EQUIVALENT
+        return DIFFERENT if "was asserted" in text else UNDECIDED
