@@ -180,7 +180,8 @@ class _Job:
         """Writes the harness as RTLIL, around the broken copy if there is one; returns what the result follows from."""
         broken = twin.source() if twin else ""
         change = (twin.file, broken) if twin else ()
-        sources = tree_key(Path(__file__).parent)
+        package = Path(__file__).parent
+        sources = tree_key(*sorted(package.glob("*.py")), package / "blocks" / f"{self.block}.py")
         key = content_key(self.block, self.proof.name, hardware_key(), sources, version("amaranth"), *change)
 
         def build(folder: Path) -> None:
