@@ -14,6 +14,7 @@ from tidemill.golden.matrix import accumulate
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import memory as coverage
 from tidemill_verif.matrix_reference import row_bits
 
 
@@ -28,6 +29,7 @@ async def _setup(dut: Any, stall: float) -> tuple[Any, list[ReadRequester], list
     writers = [WriteRequester(dut, f"w__{p}", bits, seed=seed, stall=stall) for p in range(2)]
     dut.array__valid.value = 0
     await clock.start(dut)
+    coverage.watch_accumulators(dut, config, params()["commit_latency"])
     return config, readers, writers
 
 
@@ -53,7 +55,10 @@ async def test_random_traffic_matches_the_golden_model(dut: Any) -> None:
         await writer.drain()
     limit = 1 << (config.psum_bits - 1)
     for _ in range(6):
-        rows = choice.sample(range(config.acc_rows), 48)
+        bank = config.acc_rows // config.acc_banks
+        edges = [row for first in range(0, config.acc_rows, bank) for row in (first, first + bank - 1)]
+        rows = list(dict.fromkeys([*edges, *choice.sample(range(config.acc_rows), 48)]))[:48]
+        choice.shuffle(rows)
         mine, others, read = rows[:16], rows[16:32], rows[32:]
         start = [len(reader.responses) for reader in readers]
         for row in others:
@@ -72,6 +77,7 @@ async def test_random_traffic_matches_the_golden_model(dut: Any) -> None:
                 recent = [None, *recent[:-1]]
                 continue
             sums = rng.integers(-limit, limit, config.cols, dtype=np.int64).astype(np.int32)
+            coverage.accumulate(model[row], sums, add)
             model[row] = accumulate(model[row], sums) if add else sums
             recent = [row, *recent[:-1]]
             await _access(dut, config, row, sums, add)

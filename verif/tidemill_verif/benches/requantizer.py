@@ -13,6 +13,7 @@ from tidemill.golden.requant import requantize
 from tidemill.isa import RequantMode
 from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import vector as coverage
 
 _EDGES = (0, 1, -1, 2, -2, 127, -128, (1 << 31) - 1, -(1 << 31), 1 << 30, -(1 << 30), (1 << 24) - 1, (1 << 25) + 2)
 _MULTIPLIERS = (0, 1, 127, 128, 1 << 30, (1 << 31) - 1, (1 << 31) - 128, (1 << 30) + 128, 3 << 29)
@@ -52,6 +53,7 @@ async def test_requantizer_equals_golden(dut: Any, mode: RequantMode) -> None:
             await RisingEdge(dut.clk)
         vectors = [_vector(rng) for _ in range(total // len(preshifts))]
         columns = [np.array(column, dtype=np.int64) for column in zip(*vectors, strict=True)]
+        coverage.requantized(columns[0], np.array(columns[1:]), preshift, mode)
         expected = requantize(*columns, zero_point=zero_point, preshift=preshift, mode=mode).tolist()
         # A value driven after an edge is taken by the next one; its result can be sampled `latency` edges after that.
         for cycle in range(len(vectors) + latency + 1):

@@ -12,6 +12,7 @@ from cocotb.triggers import RisingEdge
 from tidemill.golden.matrix import product
 from tidemill_verif.agents import clock
 from tidemill_verif.benches import params
+from tidemill_verif.coverage.sampling import matrix as coverage
 from tidemill_verif.matrix_reference import row_bits
 
 
@@ -33,12 +34,14 @@ class Feeder:
         self.seen = 0
         self.shadow = np.zeros((self.rows, self.cols), np.int8)
         self.active = np.zeros((self.rows, self.cols), np.int8)
+        self.coverage = coverage.Array()
 
     async def step(
         self, row: np.ndarray | None = None, swap: bool = False, weight: tuple[int, np.ndarray] | None = None
     ) -> None:
         """One cycle with an activation row and a weight row, each or none."""
         dut = self.dut
+        self.coverage.step(row, swap, weight[1] if weight else None)
         dut.act__valid.value = int(row is not None)
         dut.act__swap.value = int(swap)
         dut.weight__valid.value = int(weight is not None)
@@ -62,6 +65,7 @@ class Feeder:
             due, sums = self.expected[self.seen]
             assert self.cycle == due, f"row {self.seen} in cycle {self.cycle}, expected in {due}"
             assert _lanes(int(dut.out__row.value), self.cols, self.psum_bits) == sums, f"row {self.seen}"
+            self.coverage.sums(sums, self.rows)
             self.seen += 1
         self.cycle += 1
 

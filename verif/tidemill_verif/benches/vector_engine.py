@@ -16,6 +16,7 @@ from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSource
 from tidemill_verif.benches import params
 from tidemill_verif.benches.vector_models import LocalRange, PortedMemory, Reference
+from tidemill_verif.coverage.sampling import vector as coverage
 
 _ALU = [op.mnemonic for op in OPS if op.combine is not None]
 _TABLE = np.zeros(256, np.int32)
@@ -39,11 +40,14 @@ class Bench:
         wide = numbers.integers(-(1 << 31), 1 << 31, (config.acc_rows, config.cols), dtype=np.int64)
         # Half of the lanes are small numbers, so that int8 results are not all saturated.
         acc = np.where(numbers.random(wide.shape) < 0.5, wide, wide >> 21).astype(np.int32)
+        corners = numbers.choice([-(1 << 31), -1, 0, 1, (1 << 31) - 1], wide.shape).astype(np.int32)
+        acc = np.where(numbers.random(wide.shape) < 0.2, corners, acc)
         self.reference = Reference(config, spad.copy(), acc.copy(), _TABLE)
         seed = self.rng.getrandbits(32)
         self.spad = PortedMemory(dut, spad, ("a_spad", "b_spad"), "spad_w", seed=seed, stall=stall)
         self.acc = PortedMemory(dut, acc, ("a_acc", "b_acc"), "acc_w", seed=seed, stall=stall)
         self.source = StreamSource(dut, "instr", seed=seed, stall=stall)
+        coverage.watch(dut)
 
     async def run(self, mnemonic: str, **values: int) -> int:
         """Execute one instruction on both sides and compare everything; the cycles it took."""
@@ -54,7 +58,7 @@ class Bench:
             self.reference.execute(word)
         except LocalRange as error:
             fault = error.row
-        self.pc += 1
+        self.pc = (self.pc + 0x5B_D1E9) & 0xFF_FFFF
         self.source.put(self.pc << 128 | word)
         cycles, context = 0, f"{mnemonic} {values} {self.reference}"
         while not self.dut.done__valid.value and not self.dut.fault__valid.value:
@@ -152,7 +156,7 @@ class Bench:
         if rng.random() < 0.2:
             await self.parameters()  # an operation right behind a load
         immediate = rng.random() < 0.3
-        number = rng.choice((rng.randint(-32768, 32767), rng.randint(-4, 4)))
+        number = rng.choice((rng.randint(-32768, 32767), rng.randint(-4, 4), -32768, 32767))
         await self.run(mnemonic, dst=dst, a=a, b=number if immediate else b, b_imm=int(immediate), post=post)
 
 
@@ -170,6 +174,41 @@ async def test_random_programs_equal_golden(dut: Any) -> None:
             await bench.random_operation(mnemonic, post)
             if index % 7 == 0:
                 await bench.run("vx.sync")
+
+
+@cocotb.test()
+async def test_operands_at_their_limits(dut: Any) -> None:
+    """The largest counts, the extreme strides of loops that run once, and the first and last rows."""
+    bench = Bench(dut, "limits", 0.0)
+    await start(dut)
+    spad_last, acc_last = bench.config.spad_rows - 1, ACC_SPACE + bench.config.acc_rows - 1
+    for index, (count, largest) in enumerate((("n0", 4095), ("n1", 4095), ("k0", 1023), ("k1", 1023))):
+        await bench.run("vx.dims", **{count: largest})
+        first, last = (ACC_SPACE, acc_last) if index % 2 else (0, spad_last)
+        await bench.run("vx.add", dst=9, a=first, b=last)
+        await bench.run("vx.add", dst=ACC_SPACE | 9, a=last, b=first)
+    for extreme in (-32768, -1, 0, 1, 32767):
+        strides = dict.fromkeys(("n0", "n1", "k0", "k1"), extreme)
+        await bench.run("vx.dims", d0=extreme, d1=extreme)
+        await bench.run("vx.astride", **strides)
+        await bench.run("vx.bstride", **strides)
+        await bench.run("vx.sub", dst=3, a=ACC_SPACE + 3, b=4)
+    for low, high in ((-128, -128), (127, 127), (0, -1), (-1, 0)):
+        for preshift, zero in ((0, -128), (31, 127), (4, -1), (1, 0)):
+            await bench.run("vx.quant", zero_point=zero, qmin=low, qmax=high, preshift=preshift, mode=preshift % 3)
+            await bench.run("vx.add", dst=3, a=ACC_SPACE + 3, b=4, post=Post.RQ)
+    for mnemonic in _ALU:
+        for address in (0, spad_last, ACC_SPACE, acc_last):
+            await bench.run(mnemonic, dst=address, a=address, b=address)
+        for number in (-32768, -1, 0, 1, 32767):
+            await bench.run(mnemonic, dst=5, a=ACC_SPACE + 3, b=number, b_imm=1)
+    for mnemonic in _ALU:
+        # The largest address: a row that no memory has.
+        for field in ("dst", "a", "b"):
+            await bench.run(mnemonic, **{"dst": 1, "a": 2, "b": 3, field: 0xFFFF})
+    for mnemonic, rows in (("vx.param", 3), ("vx.lut", 256 // bench.config.cols)):
+        for address in (ACC_SPACE, acc_last - rows + 1, 0, 0xFFFF):
+            await bench.run(mnemonic, src=address)
 
 
 @cocotb.test()

@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 from tidemill.config import Config
 from tidemill.golden.requant import requantize
 from tidemill.golden.vector import ALU, clamp, fold, lane_max, lane_sum, post_lut, saturate_int8
-from tidemill.isa import ACC_SPACE, BY_MNEMONIC, BY_OPCODE, Post, RequantMode, decode
+from tidemill.isa import ACC_SPACE, BY_MNEMONIC, Post, RequantMode, decode
 from tidemill_verif.agents.streams import Stalls
+from tidemill_verif.coverage.sampling import vector as coverage
 
 READ_LATENCY = 3
 """Fewest cycles from a read request to its response (`ReadPort`)."""
 
 
 class LocalRange(Exception):
-    """The reference touched a row outside its memory; `row` is that row."""
+    """The reference touched `row` outside the memory of `operand`."""
 
-    def __init__(self, row: int) -> None:
+    def __init__(self, row: int, operand: str) -> None:
         super().__init__(row)
         self.row = row
+        self.operand = operand
 
 
 class PortedMemory:
@@ -56,7 +58,7 @@ class PortedMemory:
         pending: deque[tuple[int, int]] = deque()
         is_ready, cycle = False, 0
         ready.value = rsp_valid.value = 0
-        getattr(self._dut, f"{port}__stall").value = 0
+        lost = getattr(self._dut, f"{port}__stall")
         while True:
             await RisingEdge(clk)
             cycle += 1
@@ -71,6 +73,7 @@ class PortedMemory:
             rsp_data.value = pending.popleft()[1] if deliver else rng.getrandbits(8)
             is_ready = not stalls()
             ready.value = int(is_ready)
+            lost.value = int(is_ready and stalls())
 
     async def _serve_writes(self, port: str, stalls: Stalls, slow: bool) -> None:
         clk = self._dut.clk
@@ -80,7 +83,7 @@ class PortedMemory:
         pending: deque[int] = deque()
         is_ready = False
         ready.value, idle.value = 0, 1
-        getattr(self._dut, f"{port}__stall").value = 0
+        lost = getattr(self._dut, f"{port}__stall")
         while True:
             await RisingEdge(clk)
             if pending and not (slow and stalls()):
@@ -92,6 +95,7 @@ class PortedMemory:
             idle.value = int(not pending)
             is_ready = len(pending) < 4 and not stalls()
             ready.value = int(is_ready)
+            lost.value = int(is_ready and stalls())
 
 
 def _zero_strides() -> dict[str, int]:
@@ -120,18 +124,18 @@ class Reference:
         self.quant: dict[str, int] = {"zero_point": 0, "qmin": -128, "qmax": 127, "preshift": 0, "mode": 0}
         self.params = np.zeros((3, self.config.cols), np.int64)
 
-    def _memory(self, address: int, row: int) -> tuple[NDArray[Any], int]:
+    def _memory(self, address: int, row: int, operand: str) -> tuple[NDArray[Any], int]:
         memory: NDArray[Any] = self.acc if address & ACC_SPACE else self.spad
         if not 0 <= row < len(memory):
-            raise LocalRange(row)
+            raise LocalRange(row, operand)
         return memory, row
 
     def _load(self, address: int, target: NDArray[Any]) -> None:
         """Copy accumulator rows into `target`, row by row."""
         for index, row in enumerate(range(address & ~ACC_SPACE, (address & ~ACC_SPACE) + len(target))):
             if not address & ACC_SPACE:
-                raise LocalRange(row)
-            memory, _ = self._memory(address, row)
+                raise LocalRange(row, "src")
+            memory, _ = self._memory(address, row, "src")
             target[index] = memory[row]
 
     def __str__(self) -> str:
@@ -139,7 +143,16 @@ class Reference:
 
     def execute(self, word: int) -> None:
         """Run one instruction; raises `LocalRange` with everything before it done."""
-        mnemonic, values = BY_OPCODE[word & 0xFF].mnemonic, decode(word).values
+        decoded = decode(word)
+        mnemonic, values = decoded.op.mnemonic, decoded.values
+        coverage.instruction(decoded, self.dims, self.quant)
+        try:
+            self._execute(mnemonic, values)
+        except LocalRange as error:
+            coverage.fault(decoded, error.operand, error.row)
+            raise
+
+    def _execute(self, mnemonic: str, values: Mapping[str, int]) -> None:
         if mnemonic == "vx.dims":
             self.dims = {name: values[name] for name in self.dims}
         elif mnemonic in ("vx.astride", "vx.bstride"):
@@ -155,7 +168,7 @@ class Reference:
 
     def _operand(self, values: Mapping[str, int], name: str, point: Mapping[str, int]) -> NDArray[np.int32]:
         row = (values[name] & ~ACC_SPACE) + sum(point[level] * self.strides[name][level] for level in point)
-        memory, row = self._memory(values[name], row)
+        memory, row = self._memory(values[name], row, name)
         return memory[row].astype(np.int32)
 
     def _operate(self, mnemonic: str, values: Mapping[str, int]) -> None:
@@ -168,18 +181,22 @@ class Reference:
                 point = {"n0": i0, "n1": i1, "k0": k0, "k1": k1}
                 a = self._operand(values, "a", point)
                 b = self._operand(values, "b", point) if not values["b_imm"] else constant
+                coverage.operands(mnemonic, a, b)
                 window.append(ALU[mnemonic](a, b, qmin, qmax))
             combine = BY_MNEMONIC[mnemonic].combine
             assert combine is not None
             row = (values["dst"] & ~ACC_SPACE) + i0 * dims["d0"] + i1 * dims["d1"]
-            memory, row = self._memory(values["dst"], row)
+            memory, row = self._memory(values["dst"], row, "dst")
             to_acc = bool(values["dst"] & ACC_SPACE)
             result = self._post(Post(values["post"]), fold(combine, np.array(window), 0), to_acc)
             memory[row] = result if to_acc else saturate_int8(result)
+            if not to_acc:
+                coverage.saturated(result, memory[row])
 
     def _post(self, post: Post, row: NDArray[np.int32], to_acc: bool) -> NDArray[np.int32]:
         if post is Post.RQ:
             quant = self.quant
+            coverage.requantized(row, self.params, quant["preshift"], quant["mode"])
             row = requantize(
                 row,
                 *self.params,
@@ -187,7 +204,11 @@ class Reference:
                 preshift=quant["preshift"],
                 mode=RequantMode(quant["mode"]),
             )
-            return row if to_acc else clamp(row, quant["qmin"], quant["qmax"])
+            if to_acc:
+                return row
+            row = clamp(row, quant["qmin"], quant["qmax"])
+            coverage.clamped(row, quant)
+            return row
         if post is Post.LUT:
             return post_lut(row, self.table)
         if post is Post.LSUM:
