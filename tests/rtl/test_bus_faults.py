@@ -13,6 +13,7 @@ import pytest
 from tidemill.config import preset
 from tidemill.csr import Cause, bit, counter_offsets, offset
 from tidemill.driver.errors import DeviceError
+from tidemill.isa import INSTRUCTION_BYTES, encode
 from tidemill_verif.bus_faults.__main__ import main
 from tidemill_verif.bus_faults.machine import NEVER, Action, Machine, Scenario, Timing, Wrong
 from tidemill_verif.bus_faults.scenarios import CHANNELS, KINDS, beats, offsets, random_scenario
@@ -176,6 +177,21 @@ def test_half_a_register_write_waits_for_the_other_half(machine: Machine) -> Non
         ports["s_axil__bready"] = 0
         assert read(machine, "WATCHDOG") == 0x1234 + len(first)
     machine.recover("fetch")
+
+
+def test_code_beyond_the_end_of_a_program_never_reaches_the_next_one(machine: Machine) -> None:
+    """A prefetch that the gateway had not taken at `halt` must not leave after done: it would be the next program's."""
+    words = [encode("halt")] + [0xFF] * 300
+    for latency in (1, 2, 5, 20, 60, 300, 1000):
+        machine.rtl.set_timing(read_latency=latency)
+        machine.rtl.mem_write(PROGRAM, b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in words))
+        for name, value in {"PROG_ADDR": PROGRAM, "PROG_LEN": len(words), "IRQ_ENABLE": 7, "CONTROL": START}.items():
+            write(machine, name, value)
+        assert machine.rtl.run(100_000)
+        write(machine, "IRQ_STATUS", 7)
+        assert read(machine, "STATUS") == DONE
+        assert machine.rtl.in_flight == 0
+        machine.recover("fetch")
 
 
 def test_no_output_depends_on_an_input_of_the_same_cycle(machine: Machine) -> None:

@@ -64,11 +64,12 @@ class Control(wiring.Component):
     Sequence
     --------
     IDLE; a start (no error, not busy, not resetting): `core_reset` for 4 cycles, `start`, RUN. On `halted`: `quiesce`
-    until `quiet`, then STATUS.done, IRQ_STATUS.done, IDLE. On a fault: STATUS.error, IRQ_STATUS.error and the ERROR
-    registers (ERROR_PC one cycle later), `quiesce` and `core_reset` until `quiet`, then IDLE, not busy. On a soft reset
-    at any time: done, error and the ERROR registers clear (IRQ_STATUS does not), not busy but resetting, `quiesce` and
-    `core_reset` until `quiet`, then IDLE. A soft reset wins over a start in the same write; an event wins over its
-    write-one-to-clear. A fault after `halted` and before `quiet` still makes the program end in error.
+    until `quiet`, then STATUS.done, IRQ_STATUS.done, `core_reset` for a cycle, IDLE. On a fault: STATUS.error,
+    IRQ_STATUS.error and the ERROR registers (ERROR_PC one cycle later), `quiesce` and `core_reset` until `quiet`,
+    then IDLE, not busy. On a soft reset at any time: done, error and the ERROR registers clear (IRQ_STATUS does not),
+    not busy but resetting, `quiesce` and `core_reset` until `quiet`, then IDLE. A soft reset wins over a start in the
+    same write; an event wins over its write-one-to-clear. A fault after `halted` and before `quiet` still makes the
+    program end in error.
 
     The watchdog fires after WATCHDOG cycles of RUN without `progress` (0: never): unit SYNC with the blocked
     instruction and its mask, or else FRONTEND with `pc` and info 0. Faults of units win over it.
@@ -167,6 +168,7 @@ class Control(wiring.Component):
 
         with m.FSM(name="machine"):
             with m.State("IDLE"):
+                m.d.sync += self.core_reset.eq(0)
                 with m.If(command.start & ~status.error):
                     m.d.sync += [
                         status.busy.eq(1),
@@ -197,7 +199,11 @@ class Control(wiring.Component):
                 interruptible()
             with m.State("DRAIN_DONE"):
                 with m.If((countdown == 0) & self.quiet):
-                    m.d.sync += [self.quiesce.eq(0), status.busy.eq(0), status.done.eq(1), may_fault.eq(0)]
+                    # A fetch command that the gateway did not take must not go out once it listens again.
+                    m.d.sync += [
+                        self.quiesce.eq(0), self.core_reset.eq(1), status.busy.eq(0), status.done.eq(1),
+                        may_fault.eq(0),
+                    ]  # fmt: skip
                     m.d.comb += irq_events.done.eq(1)
                     m.next = "IDLE"
                 interruptible()
