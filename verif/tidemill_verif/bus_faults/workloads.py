@@ -19,6 +19,9 @@ PROGRAM = 0x1F50
 ARENA = 0x20000
 """First byte of the data; both windows are the data of the program, whole beats."""
 
+ILLEGAL = 0xFF
+"""No instruction."""
+
 Bytes = NDArray[np.uint8]
 
 
@@ -158,5 +161,20 @@ def fetch(config: Config) -> Workload:
     return place("fetch", b.build(), {"in": data}, {"out": data})
 
 
-WORKLOADS = {"gemm": gemm, "copy": copy, "fetch": fetch}
+def short(config: Config) -> Workload:
+    """A program that is over while code that it never reaches, all of it illegal, is still being fetched."""
+    row = config.spad_row_bytes
+    data = np.random.default_rng(config.dim + 3).integers(0, 256, 4 * row, np.uint8)
+    b = ProgramBuilder(config)
+    source, target = (b.buffer(name, "uint8", (4 * row,)) for name in ("in", "out"))
+    moved = b.semaphore("moved")
+    b.ld_run(dst=spad(), dram=source, n0=4, signal=[moved])
+    b.st_run(src=spad(), dram=target, n0=4, wait=[moved])
+    b.halt()
+    for _ in range(4 * config.ibuf_depth):
+        b.raw(ILLEGAL)
+    return place("short", b.build(), {"in": data}, {"out": data})
+
+
+WORKLOADS = {"gemm": gemm, "copy": copy, "fetch": fetch, "short": short}
 """Makers of all workloads by name."""
