@@ -7,6 +7,7 @@ before it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tidemill.csr import Cause
 from tidemill.golden import matrix, requant, vector
 from tidemill.isa import ACC_SPACE, BY_MNEMONIC, Post, RequantMode
 from tidemill.iss.bus import Bus
-from tidemill.iss.memory import LocalMemory, MachineFault, Walk, legal_rows, walk
+from tidemill.iss.memory import LONG_WALK, LocalMemory, MachineFault, Walk, cut, first_outside, legal_rows, walk
 from tidemill.iss.timing import Transfer, line_bursts
 
 Values = dict[str, int]
@@ -77,10 +78,12 @@ class DmaEngine:
         rows_per_line = low + n0 + high
         if rows_per_line == 0:
             return Transfer((), 0)
+        if n2 * n1 * rows_per_line > LONG_WALK:
+            n2, n1 = self._reached(local, len(memory), rows_per_line, nbytes, values)
         steps = walk((n2, state["d2"]), (n1, state["d1"]), (rows_per_line, 1))
         rows, bad_row = legal_rows(local, steps, len(memory))
         lines = (dram + walk((n2, state["s2"]), (n1, state["s1"])).offsets) & 0xFFFF_FFFF
-        if bad_row is None and not self._bad_lines(lines, nbytes):
+        if bad_row is None and not self._bad_lines(lines, nbytes).any():
             shape = (n2, n1, nbytes)
             self._move(rows.reshape(-1, rows_per_line), lines, shape, memory, low, high, steps)
             transfer = self._transfer(lines, dram, nbytes, n1, n2)
@@ -89,16 +92,29 @@ class DmaEngine:
         self._move_until_fault(rows.reshape(-1, rows_per_line), lines, nbytes, memory, low, high)
         raise AssertionError("a faulty walk ended without its fault")
 
-    def _bad_lines(self, lines: np.ndarray, nbytes: int) -> bool:
-        """Whether some line cannot be transferred."""
+    def _reached(self, local: int, depth: int, rows_per_line: int, nbytes: int, values: Values) -> tuple[int, int]:
+        """(n2, n1) of a transfer cut behind its first fault; the given ones where it has none."""
+        state, counts = self.configuration, (values["n2"], values["n1"])
+        walked = ((counts[0], state["d2"]), (counts[1], state["d1"]), (rows_per_line, 1))
+        bad_row = first_outside(local, walked, depth)
+        needed = prod(counts) if bad_row is None else bad_row // rows_per_line + 1
+        lines = (values["dram"] + walk((counts[0], state["s2"]), (counts[1], state["s1"])).offsets) & 0xFFFF_FFFF
+        bad = self._bad_lines(lines, nbytes)
+        if bad.any():
+            needed = min(needed, int(np.argmax(bad)) + 1)
+        (n2, _), (n1, _) = cut(((counts[0], 0), (counts[1], 0)), needed)
+        return n2, n1
+
+    def _bad_lines(self, lines: np.ndarray, nbytes: int) -> np.ndarray:
+        """Which lines cannot be transferred: bool [lines]."""
         if nbytes == 0:
-            return False
+            return np.zeros(len(lines), bool)
         last = lines + (nbytes - 1)
         bad = (lines < self.window.base) | (last > min(self.window.limit, 0xFFFF_FFFF))
         bad |= self.bus.suspects(lines, nbytes, write=self.store)
         if self.store:
             bad |= lines % self.config.axi_bytes != 0
-        return bool(bad.any())
+        return bad
 
     def _line_fault(self, first: int, nbytes: int) -> Cause | None:
         """Why the line from `first` may not be transferred."""
@@ -241,9 +257,17 @@ class MatrixEngine:
                 raise MachineFault(Cause.ILLEGAL_OPERAND, word)
             self.weights, self.pending = self.pending, None
         act, acc = self.activation, self.accumulator
-        counts = act["n2"], act["n1"], act["n0"]
-        sources = walk(*zip(counts, (act["s2"], act["s1"], act["s0"]), strict=True))
-        targets = walk(*zip(counts, (acc["t2"], acc["t1"], acc["t0"]), strict=True))
+        source = tuple((act[f"n{k}"], act[f"s{k}"]) for k in (2, 1, 0))
+        target = tuple((act[f"n{k}"], acc[f"t{k}"]) for k in (2, 1, 0))
+        points = act["n2"] * act["n1"] * act["n0"]
+        if points > LONG_WALK:
+            bad = (
+                first_outside(values["act"], source, self.config.spad_rows, space=False),
+                first_outside(values["acc"], target, self.config.acc_rows, space=True),
+            )
+            points = min(points, *(at + 1 for at in bad if at is not None))
+            source, target = cut(source, points), cut(target, points)
+        sources, targets = walk(*source), walk(*target)
         from_rows, bad_act = legal_rows(values["act"], sources, self.config.spad_rows, space=False)
         to_rows, bad_acc = legal_rows(values["acc"], targets, self.config.acc_rows, space=True)
         count = len(from_rows)
@@ -311,6 +335,8 @@ class VectorEngine:
         dims = self.configuration["vx.dims"]
         n1, n0, k1, k0 = dims["n1"], dims["n0"], dims["k1"], dims["k0"]
         window = k1 * k0
+        if n1 * n0 * window > LONG_WALK:
+            n1, n0 = self._reached(values)
         count = n1 * n0
         strides_a, strides_b = self.configuration["vx.astride"], self.configuration["vx.bstride"]
         rows_a, bad_a = self._operand(values["a"], strides_a, (n1, n0, k1, k0))
@@ -335,6 +361,26 @@ class VectorEngine:
             position = bad_d if first == 2 else min(limits)
             raise MachineFault(Cause.LOCAL_RANGE, int(outside[position]), good)
         return count, window
+
+    def _reached(self, values: Values) -> tuple[int, int]:
+        """(n1, n0) of an operation cut behind its first fault; the given ones where it has none."""
+        dims = self.configuration["vx.dims"]
+        counts = {name: dims[name] for name in ("n1", "n0", "k1", "k0")}
+        operands = [(values["a"], "vx.astride")] + ([] if values["b_imm"] else [(values["b"], "vx.bstride")])
+        outer = dims["n1"] * dims["n0"]
+        needed = [outer]
+        for address, name in operands:
+            strides = self.configuration[name]
+            levels = tuple((count, strides[level]) for level, count in counts.items())
+            bad = first_outside(address, levels, len(self.local.rows_of(address)))
+            if bad is not None:
+                needed.append(bad // (dims["k1"] * dims["k0"]) + 1)
+        levels = ((dims["n1"], dims["d1"]), (dims["n0"], dims["d0"]))
+        bad = first_outside(values["dst"], levels, len(self.local.rows_of(values["dst"])))
+        if bad is not None:
+            needed.append(bad + 1)
+        (n1, _), (n0, _) = cut(levels, min(needed))
+        return n1, n0
 
     def _operand(
         self, address: int, strides: Values, counts: tuple[int, int, int, int]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.golden.dma import nest
 from tidemill.isa import ACC_SPACE
+
+
+Levels = tuple[tuple[int, int], ...]
+"""(count, stride) of nested loops, outermost first."""
 
 
 class MachineFault(Exception):
@@ -41,6 +46,45 @@ def walk(*levels: tuple[int, int]) -> Walk:
     repeats = len(np.unique(offsets)) != len(offsets)
     offsets.flags.writeable = False
     return Walk(offsets, int(offsets.min()), int(offsets.max()), repeats)
+
+
+LONG_WALK = 1 << 18
+"""Points from which on a walk is cut behind its first fault before its rows are written out."""
+
+
+def first_outside(address: int, levels: Levels, depth: int, *, space: bool | None = None) -> int | None:
+    """Position of the first row outside a memory of `depth` rows on the walk of `levels` from local address `address`;
+    None where there is none. `space` as for `legal_rows`. Takes no time or memory, however long the walk is."""
+    row = address & (ACC_SPACE - 1)
+    if not 0 <= row < depth or (space is not None and bool(address & ACC_SPACE) != space):
+        return 0
+    position = 0
+    for at, (count, stride) in enumerate(levels):
+        inner = levels[at + 1 :]
+        low = row + sum(min(0, (n - 1) * s) for n, s in inner)
+        high = row + sum(max(0, (n - 1) * s) for n, s in inner)
+        if low < 0 or high >= depth:
+            continue
+        if stride == 0:
+            return None
+        steps = (depth - 1 - high) // stride + 1 if stride > 0 else low // -stride + 1
+        if steps >= count:
+            return None
+        position += steps * prod(n for n, _ in inner)
+        row += steps * stride
+    return position
+
+
+def cut(levels: Levels, points: int) -> Levels:
+    """The outer levels of a walk with fewer turns, so that it still has its first `points` points, and at most as many
+    again."""
+    done = []
+    for at, (count, stride) in enumerate(levels):
+        turns = min(count, -(-points // prod(n for n, _ in levels[at + 1 :])))
+        done.append((turns, stride))
+        if turns > 1:
+            return (*done, *levels[at + 1 :])
+    return tuple(done)
 
 
 class LocalMemory:
