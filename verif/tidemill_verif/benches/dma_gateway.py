@@ -19,6 +19,7 @@ from tidemill_verif.agents.axi_monitors import watch
 from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import put, value
+from tidemill_verif.coverage.sampling import dma as coverage
 
 SIZE = 1 << 16
 BURSTS = 32
@@ -135,6 +136,7 @@ class Bench:
         self.dut, self.rng = dut, rng
         self.config = preset(params()["preset"])
         Clock(dut.clk, 10, unit="ns").start()
+        self.drains = coverage.watch_gateway(dut)
         self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi_"), dut.clk, dut.rst, size=SIZE)
         self.image = bytearray(rng.randbytes(SIZE))
         self.ram.write(0, bytes(self.image))
@@ -206,6 +208,7 @@ class Bench:
     async def drain(self) -> int:
         """Quiesces, with the clients reset at once; returns the cycles until `quiet`."""
         put(self.dut, "quiesce", 1)
+        self.drains()
         await self.cycles(1)  # the cycle in which quiesce rises: streams still count
         self.ignoring = True
         for client in self.clients:

@@ -12,6 +12,7 @@ from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
+    UPPER,
     Burst,
     Completions,
     Events,
@@ -19,14 +20,19 @@ from tidemill_verif.benches.dma_models import (
     InstructionSource,
     Stalls,
     check_burst,
+    limits_program,
+    pc_of,
     put,
     random_memory,
     random_program,
     read_bytes,
+    sample_program,
     simulate,
     transfers,
     value,
 )
+from tidemill_verif.coverage.collect import wanted
+from tidemill_verif.coverage.sampling import dma as coverage
 
 EVERYWHERE = (0, 0xFFFF_FFFF)
 Write = tuple[bool, int, bytes]
@@ -68,6 +74,7 @@ class ReadBus:
             self.bursts.append(burst)
             self.command_cycles.append(cycle)
             self.peak = max(self.peak, len(self.flying))
+            coverage.burst("load", self.config, burst.beats, len(self.flying))
             assert self.peak <= self.config.max_outstanding, "too many bursts in flight"
 
     def drive(self, cycle: int) -> None:
@@ -115,7 +122,7 @@ class WritePortModel:
         self.ready = len(self.waiting) < 3 and self.rng.random() >= self.stall
         put(self.dut, f"{self.name}__req__ready", self.ready)
         put(self.dut, f"{self.name}__idle", not any(taken <= cycle - 2 for taken, _ in self.waiting))
-        put(self.dut, f"{self.name}__stall", 0)
+        put(self.dut, f"{self.name}__stall", self.rng.random() < 0.3)
 
 
 def expected_writes(
@@ -139,7 +146,7 @@ def expected_writes(
             rows = transfer.rows
             for line, local, dram in zip(rows.lines.tolist(), rows.local, rows.dram, strict=True):
                 if nbytes and (line < window[0] or line + nbytes - 1 > window[1]):
-                    return writes, counts, (Cause.WINDOW, index + 5, line)
+                    return writes, counts, (Cause.WINDOW, pc_of(index), line)
                 for row, source in zip(local.tolist(), dram.tolist(), strict=True):
                     if source >= 0:
                         first = source // config.axi_bytes * config.axi_bytes
@@ -147,9 +154,9 @@ def expected_writes(
                             if beat in errors:
                                 block = config.axi_bytes * config.max_burst
                                 cause = Cause.BUS_DECERR if errors[beat] == 3 else Cause.BUS_SLVERR
-                                return writes, counts, (cause, index + 5, max(line, beat // block * block))
+                                return writes, counts, (cause, pc_of(index), max(line, beat // block * block))
                     if not 0 <= row < depth:
-                        return writes, counts, (Cause.LOCAL_RANGE, index + 5, row & 0xFFFF_FFFF)
+                        return writes, counts, (Cause.LOCAL_RANGE, pc_of(index), row & 0xFFFF_FFFF)
                     data = fill if source < 0 else read_bytes(memory, source, row_bytes)
                     writes.append((transfer.acc, row, data))
         counts.append(len(writes))
@@ -178,8 +185,11 @@ async def check(
     completions = Completions(dut, lambda: sum(port.landed for port in ports))
     events = Events(dut, "read_beat", "bus_read_wait", "progress")
     source = InstructionSource(dut, program, rng, stalls.instr)
+    coverage.watch_engine(dut, "load")
     await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program))
     assert completions.fault == fault, f"fault {completions.fault}, expected {fault}"
+    if wanted():
+        sample_program(config, program, "load", window, fault, [burst.addr for burst in bus.bursts])
     for number, (got, want) in enumerate(zip(log, writes, strict=False)):
         assert got == want, f"write {number}: got {got}, expected {want}"
     assert len(log) == len(writes), f"{len(log)} writes, expected {len(writes)}"
@@ -202,14 +212,38 @@ async def check(
 async def test_random_programs(dut: SimHandleBase) -> None:
     """Rows, bursts and completions of a long random program under random stalls."""
     rng = Random(params()["seed"])
-    await check(dut, rng, random_program(preset(params()["preset"]), rng, "ld", 60), Stalls.random(rng))
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "ld", 60, upper=UPPER), Stalls.random(rng))
+
+
+@cocotb.test()
+async def test_operands_at_their_limits(dut: SimHandleBase) -> None:
+    """The largest counts, the extreme strides, the first and the last rows."""
+    rng = Random(params()["seed"] + 3)
+    await check(dut, rng, limits_program(preset(params()["preset"]), "ld"), Stalls(latency=4))
+
+
+@cocotb.test()
+@cocotb.parametrize(upper=UPPER)
+async def test_windows_anywhere(dut: SimHandleBase, upper: int) -> None:
+    """Lines that begin at a window's first byte and end at its last, and one byte beyond each."""
+    rng = Random(params()["seed"] + 4)
+    config = preset(params()["preset"])
+    beat, n0 = config.axi_bytes, 3
+    nbytes = n0 * config.spad_row_bytes
+    base = (upper + 0x4_1250) // 16 * 16
+    limit = base + 16 * nbytes - 1
+    run = {"dst": 4, "n0": n0, "n1": 1, "n2": 1, "signal": 2}
+    inside = [("ld.run", {**run, "dram": base}), ("ld.run", {**run, "dram": limit + 1 - nbytes})]
+    for outside in (base - beat, limit + 1 - nbytes + beat):
+        program = [*inside, ("ld.run", {**run, "dram": outside})]
+        await check(dut, rng, program, Stalls.random(rng), window=(base, limit))
 
 
 @cocotb.test()
 async def test_random_programs_without_stalls(dut: SimHandleBase) -> None:
     """The same at full speed."""
     rng = Random(params()["seed"] + 1)
-    await check(dut, rng, random_program(preset(params()["preset"]), rng, "ld", 60), Stalls(latency=1))
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "ld", 60, upper=UPPER), Stalls(latency=1))
 
 
 @cocotb.test()

@@ -16,8 +16,10 @@ from cocotb.handle import SimHandleBase
 from cocotb.triggers import RisingEdge
 
 from tidemill.config import Config
+from tidemill.csr import Cause
 from tidemill.golden.dma import Walk, walk
 from tidemill.isa import ACC_SPACE, encode
+from tidemill_verif.coverage.sampling import dma as coverage
 
 MEMORY_BYTES = 1 << 16
 Instruction = tuple[str, dict[str, int]]
@@ -78,12 +80,17 @@ def check_burst(config: Config, payload: int, cycle: int) -> Burst:
     return burst
 
 
+def pc_of(index: int) -> int:
+    """The pc that instruction `index` of a program gets: any 24 bits, each once."""
+    return (index * 0x5B_D1E9 + 5) & 0xFF_FFFF
+
+
 class InstructionSource:
-    """Feeds (word, pc) to `instr`; the pc of instruction k is k + 5."""
+    """Feeds (word, pc) to `instr`; the pc of instruction k is `pc_of(k)`."""
 
     def __init__(self, dut: SimHandleBase, program: list[Instruction], rng: Random, stall: float) -> None:
         self.dut, self.rng, self.stall = dut, rng, stall
-        self.words = [encode(name, **values) | (k + 5) << 128 for k, (name, values) in enumerate(program)]
+        self.words = [encode(name, **values) | pc_of(k) << 128 for k, (name, values) in enumerate(program)]
         self.sent = 0
         self.offered = False
 
@@ -201,9 +208,84 @@ def transfers(config: Config, program: list[Instruction], local: str) -> list[Tr
     return result
 
 
-def random_program(config: Config, rng: Random, engine: str, runs: int, *, bad_rows: float = 0.0) -> list[Instruction]:
+def sample_program(
+    config: Config,
+    program: list[Instruction],
+    name: str,
+    window: tuple[int, int],
+    fault: tuple[int, int, int] | None,
+    bursts: list[int],
+) -> None:
+    """Counts what `program` covers, up to its `fault`, with the addresses of its bursts."""
+    local = "dst" if name == "load" else "src"
+    last = len(program) if fault is None else [pc_of(index) for index in range(len(program))].index(fault[1])
+    for mnemonic, values in program[: last + 1]:
+        coverage.instruction(mnemonic, values)
+    for transfer in transfers(config, program[: last + 1], local):
+        coverage.transfer(name, config, transfer.values, transfer.config)
+        nbytes = transfer.values["n0"] * (config.acc_row_bytes if transfer.acc else config.spad_row_bytes)
+        lines = transfer.rows.lines.tolist() if nbytes else []
+        for number, first in enumerate(lines):
+            if fault is not None and transfer.index == last:
+                cause, info = Cause(fault[0]), fault[2]
+                if cause in (Cause.WINDOW, Cause.MISALIGNED):
+                    here = info == first
+                elif cause is Cause.LOCAL_RANGE:
+                    here = number == 0
+                else:
+                    here = first <= info < first + nbytes
+                if here:
+                    mine = [addr for addr in bursts if first - config.axi_bytes < addr < first + nbytes]
+                    coverage.fault(name, config, cause, info, transfer.acc, mine, number == 0)
+                    if cause is Cause.WINDOW:
+                        coverage.line(name, first, nbytes, window)
+                    break
+            coverage.line(name, first, nbytes, window)
+
+
+UPPER = (0, 0x5500_0000, 0xAA00_0000, 0x7F80_0000, 0xFE00_0000)
+"""What may be added to the addresses of `random_program`, to use all of their bits."""
+
+
+def limits_program(config: Config, engine: str) -> list[Instruction]:
+    """Transfers with the largest counts, the extreme strides of loops that run once, and the first and last rows."""
+    load = engine == "ld"
+    local, run = "dst" if load else "src", {"dram": 0x20000, "n0": 1, "n1": 1, "n2": 1}
+    program: list[Instruction] = []
+    for signal in (0, 1, 6, 0xFFFF):
+        program.append((f"{engine}.sync", {"signal": signal}))
+        for address in (0, config.spad_rows - 1, ACC_SPACE, ACC_SPACE + config.acc_rows - 1):
+            program.append((f"{engine}.run", {**run, local: address, "signal": signal}))
+        program += [(f"{engine}.stride", {"signal": signal}), (f"{engine}.{local}", {"signal": signal})]
+    for count, largest in (("n0", 4095), ("n1", 1023), ("n2", 1023)):
+        program.append((f"{engine}.run", {**run, local: 0, count: largest}))
+    program += [(f"{engine}.run", {**run, local: 3, "dram": 0}), (f"{engine}.run", {**run, local: 5, "n0": 0})]
+    unit = 1 if load else config.axi_bytes
+    for extreme in (-(1 << 31), -unit, 0, unit, (1 << 31) - unit):
+        rows = max(-(1 << 15), min(extreme, (1 << 15) - 1))
+        program.append((f"{engine}.stride", {"s1": extreme, "s2": extreme}))
+        program.append((f"{engine}.{local}", {"d1": rows // unit if abs(rows) <= unit else rows, "d2": rows}))
+        program.append((f"{engine}.run", {**run, local: 7}))
+    if load:
+        for low, high, value in ((255, 0, -128), (0, 255, 127), (255, 255, 0), (1, 1, -1)):
+            program.append(("ld.dst", {"d1": 0, "d2": 0, "pad_lo": low, "pad_hi": high, "value": value}))
+            program.append(("ld.run", {**run, "dst": 11, "n1": 2}))
+            program.append(("ld.run", {**run, "dst": 11, "n0": 0}))
+    return [(name, {"signal": 0, **values}) for name, values in program]
+
+
+def random_program(
+    config: Config,
+    rng: Random,
+    engine: str,
+    runs: int,
+    *,
+    bad_rows: float = 0.0,
+    upper: tuple[int, ...] = (0,),
+) -> list[Instruction]:
     """`runs` transfers with random configuration between them. `engine` is "ld" or "st". All rows are inside the
-    memories, but with chance `bad_rows` a run's may be anywhere. Small, but with every shape."""
+    memories, but with chance `bad_rows` a run's may be anywhere. One of `upper` is added to each address. Small, but
+    with every shape."""
     load = engine == "ld"
     program: list[Instruction] = []
     state = dict.fromkeys(("s1", "s2", "d1", "d2", "pad_lo", "pad_hi"), 0)
@@ -237,7 +319,7 @@ def random_program(config: Config, rng: Random, engine: str, runs: int, *, bad_r
         if rng.random() < bad_rows:
             row = rng.choice((0, rng.randint(0, 60), depth - 1 - rng.randint(0, 60), min(depth, 32767), 32767))
         near_page = 0x1000 * rng.randint(20, 400) + rng.randint(-300, 300)
-        dram = rng.choice((near_page, rng.randint(0x2_0000, 0x40_0000))) // unit * unit
+        dram = rng.choice((near_page, rng.randint(0x2_0000, 0x40_0000))) // unit * unit + rng.choice(upper)
         values = {("dst" if load else "src"): row | ACC_SPACE * acc, "dram": dram, "n0": n0, "n1": n1, "n2": n2}
         program.append((f"{engine}.run", values))
     return [(name, {**values, "signal": rng.getrandbits(16)}) for name, values in program]

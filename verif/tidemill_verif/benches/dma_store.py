@@ -11,6 +11,7 @@ from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
+    UPPER,
     Burst,
     Completions,
     Events,
@@ -18,12 +19,17 @@ from tidemill_verif.benches.dma_models import (
     InstructionSource,
     Stalls,
     check_burst,
+    limits_program,
+    pc_of,
     put,
     random_program,
+    sample_program,
     simulate,
     transfers,
     value,
 )
+from tidemill_verif.coverage.collect import wanted
+from tidemill_verif.coverage.sampling import dma as coverage
 
 EVERYWHERE = (0, 0xFFFF_FFFF)
 Beat = tuple[int, bytes]
@@ -62,6 +68,7 @@ class WriteBus:
                 self.filled += 1
         if self.taking and value(self.dut, "bus__cmd__valid"):
             self.bursts.append(check_burst(self.config, value(self.dut, "bus__cmd__payload"), cycle))
+            coverage.burst("store", self.config, self.bursts[-1].beats, len(self.bursts) - self.answered)
             assert len(self.bursts) - self.answered <= self.config.max_outstanding, "too many bursts in flight"
 
     def drive(self, cycle: int) -> None:
@@ -92,7 +99,7 @@ class ReadPortModel:
     def drive(self, cycle: int) -> None:
         self.ready = self.rng.random() >= self.stall
         put(self.dut, f"{self.name}__req__ready", self.ready)
-        put(self.dut, f"{self.name}__stall", 0)
+        put(self.dut, f"{self.name}__stall", self.rng.random() < 0.3)
         answer = bool(self.pending) and cycle >= self.pending[0][1] and self.rng.random() >= self.stall
         put(self.dut, f"{self.name}__rsp_valid", answer)
         if answer:
@@ -116,12 +123,12 @@ def expected_beats(
             for line, local, dram in zip(transfer.rows.lines, transfer.rows.local, transfer.rows.dram, strict=True):
                 first = int(line)
                 if first % config.axi_bytes:
-                    return beats, counts, (Cause.MISALIGNED, index + 5, first)
+                    return beats, counts, (Cause.MISALIGNED, pc_of(index), first)
                 if first < window[0] or first + nbytes - 1 > window[1]:
-                    return beats, counts, (Cause.WINDOW, index + 5, first)
+                    return beats, counts, (Cause.WINDOW, pc_of(index), first)
                 for row, target in zip(local.tolist(), dram.tolist(), strict=True):
                     if not 0 <= row < len(memory):
-                        return beats, counts, (Cause.LOCAL_RANGE, index + 5, row & 0xFFFF_FFFF)
+                        return beats, counts, (Cause.LOCAL_RANGE, pc_of(index), row & 0xFFFF_FFFF)
                     for at in range(0, row_bytes, config.axi_bytes):
                         beats.append((target + at, memory[row][at : at + config.axi_bytes]))
         counts.append(len(beats))
@@ -149,6 +156,7 @@ async def check(
     completions = Completions(dut, lambda: bus.answered_beats)
     events = Events(dut, "write_beat", "bus_write_wait", "progress")
     source = InstructionSource(dut, program, rng, stalls.instr)
+    coverage.watch_engine(dut, "store")
     await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program))
     for number, (got, want) in enumerate(zip(bus.log, beats, strict=False)):
         assert got == want, f"beat {number}: got {got}, expected {want}"
@@ -157,11 +165,13 @@ async def check(
         before = sum(burst.beats for burst in bus.bursts[: error[0]])
         index = next(k for k, count in enumerate(counts) if count > before)
         cause = Cause.BUS_DECERR if error[1] == 3 else Cause.BUS_SLVERR
-        assert completions.fault == (cause, index + 5, burst.addr)
+        assert completions.fault == (cause, pc_of(index), burst.addr)
         assert len(completions.done) <= index
     else:
         assert completions.fault == fault, f"fault {completions.fault}, expected {fault}"
         assert len(bus.log) == len(beats), f"{len(bus.log)} beats, expected {len(beats)}"
+    if wanted():
+        sample_program(config, program, "store", window, completions.fault, [burst.addr for burst in bus.bursts])
     signals = [values["signal"] for _, values in program]
     assert [signal for _, signal, _ in completions.done] == signals[: len(completions.done)]
     for number, (_, _, answered) in enumerate(completions.done):
@@ -177,14 +187,38 @@ async def check(
 async def test_random_programs(dut: SimHandleBase) -> None:
     """Beats, bursts and completions of a long random program under random stalls."""
     rng = Random(params()["seed"])
-    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60), Stalls.random(rng))
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60, upper=UPPER), Stalls.random(rng))
+
+
+@cocotb.test()
+async def test_operands_at_their_limits(dut: SimHandleBase) -> None:
+    """The largest counts, the extreme strides, the first and the last rows."""
+    rng = Random(params()["seed"] + 3)
+    await check(dut, rng, limits_program(preset(params()["preset"]), "st"), Stalls(latency=4))
+
+
+@cocotb.test()
+@cocotb.parametrize(upper=UPPER)
+async def test_windows_anywhere(dut: SimHandleBase, upper: int) -> None:
+    """Lines that begin at a window's first byte and end at its last, and one byte beyond each."""
+    rng = Random(params()["seed"] + 4)
+    config = preset(params()["preset"])
+    beat, n0 = config.axi_bytes, 3
+    nbytes = n0 * config.spad_row_bytes
+    base = (upper + 0x4_1250) // 16 * 16
+    limit = base + 16 * nbytes - 1
+    run = {"src": 4, "n0": n0, "n1": 1, "n2": 1, "signal": 2}
+    inside = [("st.run", {**run, "dram": base}), ("st.run", {**run, "dram": limit + 1 - nbytes})]
+    for outside in (base - beat, limit + 1 - nbytes + beat):
+        program = [*inside, ("st.run", {**run, "dram": outside})]
+        await check(dut, rng, program, Stalls.random(rng), window=(base, limit))
 
 
 @cocotb.test()
 async def test_random_programs_without_stalls(dut: SimHandleBase) -> None:
     """The same at full speed."""
     rng = Random(params()["seed"] + 1)
-    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60), Stalls(latency=1))
+    await check(dut, rng, random_program(preset(params()["preset"]), rng, "st", 60, upper=UPPER), Stalls(latency=1))
 
 
 @cocotb.test()
