@@ -123,7 +123,7 @@ class Campaign:
                     if reason:
                         settle(index, KILLED, by, f"{run}: {reason}")
             if by == REGRESSION:
-                self._prove(netlist, chosen, settled, known, settle)
+                self._prove(netlist, target.contract, chosen, settled, known, settle)
         judged = {entry.identity: entry.reason for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
@@ -157,6 +157,7 @@ class Campaign:
     def _prove(
         self,
         netlist: Netlist,
+        contract: equivalence.Contract,
         chosen: list[Mutant],
         settled: dict[int, Outcome],
         known: Known,
@@ -165,10 +166,10 @@ class Campaign:
         for index, mutant in enumerate(chosen):
             if index in settled or not self.proofs:
                 continue
-            key = content_key("proof", netlist.key, mutant.command, equivalence.REVISION)
+            key = content_key("proof", netlist.key, mutant.command, equivalence.REVISION, repr(contract))
             verdict = known.get(key)
             if verdict is None and not self._late():
-                verdict = equivalence.decide(netlist, mutant)
+                verdict = equivalence.decide(netlist, mutant, contract)
                 known.put(key, verdict)
             if verdict == equivalence.EQUIVALENT:
                 settle(index, EQUIVALENT, PROOF)

@@ -1,9 +1,9 @@
 """Proofs that a mutant is equivalent: no input sequence from power-up on can tell it from the original at its ports.
 
-Original and mutant share their inputs and a trigger rises where any output differs (Yosys `miter`). ABC, in the
-`pyosys` wheel, merges registers and gates that are equal in every reachable state (`scorr`) and decides the rest by
-property-directed reachability (`pdr`). Inputs are free: a proof covers every environment, while a difference may need
-one that breaks the block's contract and says nothing.
+Original and mutant share their inputs and a trigger rises where any output differs. ABC, in the `pyosys` wheel, merges
+registers and gates that are equal in every reachable state (`scorr`) and decides the rest by property-directed
+reachability (`pdr`). Inputs are free but for the block's `Contract`: a proof covers every environment that keeps it,
+while a difference may need one that the rest of the contract forbids, and says nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +12,25 @@ import importlib.util
 import resource
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill_verif.mutation import MutationError
 from tidemill_verif.mutation.netlist import BASE, Mutant, Netlist, yosys
 
 EQUIVALENT, DIFFERENT, UNDECIDED = "equivalent", "different", "undecided"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What the environment promises: inputs `stable` keep their first value; the terms `assume`, Verilog over the
+    ports, hold in every cycle."""
+
+    stable: tuple[str, ...] = ()
+    assume: tuple[str, ...] = ()
+
+
+FREE = Contract()
 
 _MITER = f"""\
 read_rtlil {BASE}
@@ -27,8 +40,10 @@ mutate -module gate {{command}}
 async2sync
 memory_map
 opt_clean
-miter -equiv -flatten gold gate miter
+read_verilog miter.v
 hierarchy -top miter
+proc
+flatten
 opt -full
 dffunmap
 techmap
@@ -67,11 +82,44 @@ def _run_abc(folder: Path, script: str) -> str:
     return result.stdout
 
 
-def decide(netlist: Netlist, mutant: Mutant) -> str:
+def _miter(netlist: Netlist, contract: Contract) -> str:
+    """Verilog of the original and the mutant side by side: `trigger` is high where an output differs and the contract
+    was kept up to here."""
+    inputs = [(name, bits) for name, is_input, bits in netlist.ports() if is_input]
+    outputs = [(name, bits) for name, is_input, bits in netlist.ports() if not is_input]
+    free = [(f"in_{name}" if name in contract.stable else name, bits) for name, bits in inputs]
+    ports = [*(f"  input [{bits - 1}:0] {name}" for name, bits in free), "  output trigger"]
+    lines = ["module miter(", ",\n".join(ports), ");", "  reg started = 0;", "  always @(posedge clk) started <= 1;"]
+    for name, bits in inputs:
+        if name in contract.stable:
+            lines += [
+                f"  reg [{bits - 1}:0] held_{name} = 0;",
+                f"  wire [{bits - 1}:0] {name} = started ? held_{name} : in_{name};",
+                f"  always @(posedge clk) held_{name} <= {name};",
+            ]
+    for name, bits in outputs:
+        lines += [f"  wire [{bits - 1}:0] {name};", f"  wire [{bits - 1}:0] gate_{name};"]
+    for module, prefix in (("gold", ""), ("gate", "gate_")):
+        connected = [*(f".{name}({name})" for name, _ in inputs), *(f".{name}({prefix}{name})" for name, _ in outputs)]
+        lines.append(f"  {module} {module}({', '.join(connected)});")
+    kept = " && ".join(f"({term})" for term in contract.assume) or "1"
+    differs = " || ".join(f"{name} != gate_{name}" for name, _ in outputs)
+    lines += [
+        "  reg broken = 0;",
+        f"  wire kept = !broken && {kept};",
+        "  always @(posedge clk) broken <= !kept;",
+        f"  assign trigger = kept && ({differs});",
+        "endmodule",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def decide(netlist: Netlist, mutant: Mutant, contract: Contract = FREE) -> str:
     """EQUIVALENT, DIFFERENT or UNDECIDED. Raises `MutationError`."""
     with tempfile.TemporaryDirectory(prefix="tidemill-equivalence-") as name:
         folder = Path(name)
         (folder / BASE).write_bytes((netlist.folder / BASE).read_bytes())
+        (folder / "miter.v").write_text(_miter(netlist, contract))
         yosys(folder, _MITER.format(command=mutant.command))
         reduced = _run_abc(folder, _REDUCE)
         if _CONSTANT in reduced:
