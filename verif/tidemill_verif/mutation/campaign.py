@@ -122,8 +122,7 @@ class Campaign:
                 for index, reason in self._bench(netlist, chosen, left, run, known):
                     if reason:
                         settle(index, KILLED, by, f"{run}: {reason}")
-            if by == REGRESSION:
-                self._prove(netlist, target.contract, chosen, settled, known, settle)
+        self._prove(netlist, target.contract, chosen, settled, known, settle)
         judged = {entry.identity: entry.reason for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
