@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -40,6 +40,10 @@ class Result:
     cycles: int
 
 
+Task = Callable[[Lockstep, Config, int], Result]
+"""Runs the program of a seed; a function of a module, so that other processes find it."""
+
+
 class Campaign:
     """Random programs of one configuration, seeds `seed`, `seed + 1`, ...
 
@@ -49,6 +53,11 @@ class Campaign:
     def __init__(self, config: Config, seed: int) -> None:
         self.config, self.seed = config, seed
         Lockstep(config).close()
+
+    @property
+    def task(self) -> Task:
+        """What is done with each seed."""
+        return run_seed
 
     def run(self, programs: int | None, seconds: float | None, jobs: int) -> Iterator[Result]:
         """Results as they come, of `programs` programs (None: no end) or until `seconds` have passed, from `jobs`
@@ -64,7 +73,7 @@ class Campaign:
                     chunk = list(itertools.islice(seeds, CHUNK))
                     if not chunk:
                         break
-                    waiting.add(pool.submit(_run, self.config, chunk))
+                    waiting.add(pool.submit(_run, self.task, self.config, chunk))
                 if not waiting:
                     return
                 ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -109,8 +118,8 @@ def _open(config: Config) -> None:
     _LOCKSTEPS.append(Lockstep(config))
 
 
-def _run(config: Config, seeds: list[int]) -> list[Result]:
-    return [run_seed(_LOCKSTEPS[0], config, seed) for seed in seeds]
+def _run(task: Task, config: Config, seeds: list[int]) -> list[Result]:
+    return [task(_LOCKSTEPS[0], config, seed) for seed in seeds]
 
 
 def run_seed(lockstep: Lockstep, config: Config, seed: int) -> Result:

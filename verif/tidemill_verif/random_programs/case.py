@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.config import Config
+from tidemill.driver.device import ErrorRange
 from tidemill.isa import INSTRUCTION_BYTES
 from tidemill.program import Program
 
@@ -36,7 +37,10 @@ class Bus:
 class Case:
     """A program in DRAM at `address`, run with these windows (first and last byte) and this bus.
 
-    `image` seeds the content of all memories before the program is written into DRAM.
+    `image` seeds the content of all memories before the program is written into DRAM. `prog_addr` and `prog_len` are
+    what the registers are written with where that is not `address` and the number of `words`. With `guarded` the
+    hardware's bus answers SLVERR to every read outside the read window and the program, and to every write outside the
+    write window: an access that slips through ends the program.
     """
 
     config: Config
@@ -48,6 +52,9 @@ class Case:
     image: int
     bus: Bus = Bus()
     watchdog: int = 50_000
+    prog_addr: int | None = None
+    prog_len: int | None = None
+    guarded: bool = False
 
     @property
     def program(self) -> Program:
@@ -59,9 +66,41 @@ class Case:
         """The instructions as they lie in DRAM."""
         return b"".join(word.to_bytes(INSTRUCTION_BYTES, "little") for word in self.words)
 
+    @property
+    def start(self) -> tuple[int, int]:
+        """What PROG_ADDR and PROG_LEN are written with."""
+        address = self.address if self.prog_addr is None else self.prog_addr
+        return address, len(self.words) if self.prog_len is None else self.prog_len
+
+    @property
+    def guards(self) -> tuple[ErrorRange, ...]:
+        """The ranges of DRAM that answer with an error; whole beats."""
+        if not self.guarded:
+            return ()
+        address, length = self.start
+        address &= -INSTRUCTION_BYTES
+        code = address, address + length * INSTRUCTION_BYTES - 1
+        beat = self.config.axi_bytes
+        return (
+            *((first, last, "slverr", "read") for first, last in _outside(beat, self.read_window, code)),
+            *((first, last, "slverr", "write") for first, last in _outside(beat, self.write_window)),
+        )
+
     def with_words(self, words: tuple[int, ...]) -> Case:
         """The same with other instructions, which need no more room."""
         return replace(self, words=words)
+
+
+def _outside(beat: int, *windows: tuple[int, int]) -> list[tuple[int, int]]:
+    """What none of `windows`, widened to whole beats, holds of DRAM: first and last bytes."""
+    found, first = [], 0
+    for low, high in sorted(window for window in windows if window[0] <= window[1]):
+        if low // beat * beat > first:
+            found.append((first, min(low // beat * beat, MEM_SIZE) - 1))
+        first = max(first, high // beat * beat + beat)
+        if first >= MEM_SIZE:
+            return found
+    return [*found, (first, MEM_SIZE - 1)]
 
 
 @dataclass(frozen=True)

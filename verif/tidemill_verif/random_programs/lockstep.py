@@ -128,6 +128,7 @@ class Lockstep:
         for array in self._banks["table"]:
             array.reshape(-1)[:] = start.table.view(np.uint8)
         device.set_timing(**asdict(case.bus))
+        device.set_errors(case.guards)
         breach, finished = "", False
         try:
             finished = _run(device, case)
@@ -176,8 +177,8 @@ class Lockstep:
 def _run(device: RtlDevice | IssDevice, case: Case) -> bool:
     events = (1 << len(BY_NAME["IRQ_STATUS"].bits)) - 1
     for name, value in (
-        ("PROG_ADDR", case.address),
-        ("PROG_LEN", len(case.words)),
+        ("PROG_ADDR", case.start[0]),
+        ("PROG_LEN", case.start[1]),
         ("READ_BASE", case.read_window[0]),
         ("READ_LIMIT", case.read_window[1]),
         ("WRITE_BASE", case.write_window[0]),
@@ -205,8 +206,10 @@ def _registers(read: Any) -> tuple[dict[str, int], dict[str, int], int]:
 
 def _soft_reset(device: RtlDevice | IssDevice) -> None:
     device.csr_write(offset("CONTROL"), bit("CONTROL", "soft_reset"))
-    while device.csr_read(offset("STATUS")) & bit("STATUS", "resetting"):
-        pass
+    for _ in range(100_000):
+        if not device.csr_read(offset("STATUS")) & bit("STATUS", "resetting"):
+            return
+    raise DeviceError("a soft reset does not end")
 
 
 def difference(rtl: Outcome, iss: Outcome) -> Difference | None:
