@@ -13,7 +13,6 @@ from tidemill.csr import Cause
 from tidemill.golden.dma import nest
 from tidemill.isa import ACC_SPACE
 
-
 Levels = tuple[tuple[int, int], ...]
 """(count, stride) of nested loops, outermost first."""
 
