@@ -132,6 +132,21 @@ def plan_page() -> str:
         "of every point must be hit by the regression or be excluded with a reason. Bins that name instructions,",
         "fields, registers, causes or counters are made from the tables in `sw/tidemill`: a new entry opens a hole",
         "until something hits it.",
+        "",
+        "Benches sample through `verif/tidemill_verif/coverage/sampling`: ports in every cycle, instructions where the",
+        "bench's reference executes them. The whole machine is a build with a few more outputs (`coverage/probe.py`):",
+        "the harness notes each instruction as an engine takes and completes it, and the programs are followed",
+        "afterwards. Nothing is sampled, and nothing costs time, unless `TIDEMILL_COVERAGE` names a folder: each process",
+        "writes files of its own there, so parallel tests need no locks, and all of them are added up. A bin that the",
+        "plan does not list is an error.",
+        "",
+        "`cocotb-coverage` was tried and not taken: a point exists only in simulations that import it, so one that is",
+        "never sampled is no hole after merging; values outside all bins are ignored; each sample tests each bin (the",
+        "largest points have thousands); crosses are always full; and it lives in cocotb, where the whole machine does",
+        "not run.",
+        "",
+        "Verilator counts the generated Verilog; `coverage/code.py` brings its points back to lines of Python. All",
+        "builds, instances and runs that come from one place of the source are one point.",
     ]
     for block, points in BLOCKS.items():
         lines += ["", f"## {block}", "", "| point | bins | why | which |", "|---|---|---|---|"]

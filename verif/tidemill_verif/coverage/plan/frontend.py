@@ -28,7 +28,13 @@ FAULTS = (
 DEEPEST = 8
 
 POINTS = (
-    streams("frontend", (*(f"instr {name}" for name in ENGINE_NAMES), "fetch cmd", "fetch beat")),
+    # By contract a command comes in three cycles at the earliest, and beats are always taken.
+    streams(
+        "frontend",
+        (*(f"instr {name}" for name in ENGINE_NAMES), "fetch cmd", "fetch beat"),
+        "fetch cmd, back to back",
+        "fetch beat, stalled",
+    ),
     Point("frontend.opcode", "Every instruction of the table is executed.", names(OPS)),
     Point(
         "frontend.operand",
