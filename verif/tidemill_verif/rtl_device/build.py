@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Builds the shared library of one configuration, once: Verilog, Verilator, C++."""
 
 from __future__ import annotations
