@@ -56,7 +56,7 @@ class Gateway(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         axi = self.m_axi
-        quiesce = Signal()
+        quiesce = Signal(name="quiesce_register")
         reads_none, writes_none = Signal(), Signal()
         m.d.sync += quiesce.eq(self.quiesce)
         m.d.sync += self.quiet.eq(quiesce & self.quiesce & reads_none & writes_none)
@@ -89,7 +89,7 @@ class Gateway(wiring.Component):
         # Room in the fetch queue, reserved when the burst is issued.
         room = Signal(range(depth + 1), init=depth)
         has_room = Signal()
-        outstanding = Signal(range(64))
+        outstanding = Signal(range(64), name="reads_outstanding")
         free = Signal()
         load_next = Signal()
         m.d.comb += [
@@ -143,7 +143,7 @@ class Gateway(wiring.Component):
         config, axi, store = self.config, self.m_axi, self.store
 
         # A command goes straight to the address channel: what was taken is issued.
-        outstanding = Signal(range(64))
+        outstanding = Signal(range(64), name="writes_outstanding")
         m.submodules.lengths = lengths = Queue(unsigned(8), max(2, config.max_outstanding))
         accept = Signal()
         m.d.comb += [
