@@ -57,7 +57,7 @@ PROOFS = tuple(
         f"latency_{latency}",
         partial(MultiplierHarness, latency),
         {
-            "product": f"`p` is the signed product of the {_BITS[latency]}-bit factors of {latency} cycle(s) before, all values"
+            "product": f"`p` is the signed product of the {_BITS[latency]}-bit factors of {latency} cycle(s) before"
         },
         (Twin("product", _FILE, "product.eq(a * b)", "product.eq(a.as_unsigned() * b)"),),
         {"negative": "a product of factors of different signs"},
