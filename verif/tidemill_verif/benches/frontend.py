@@ -131,7 +131,10 @@ def interpret(
 def random_operand(rng: random.Random, spec: isa.Field) -> int:
     """A legal value of a field, extremes often."""
     low, high = spec.legal_min, spec.legal_max
-    return rng.choice((low, high, rng.randint(low, high), rng.randint(low, high)))
+    corners = [value for value in (low, high, 0, -1) if low <= value <= high]
+    if spec.kind is isa.Kind.SEMAPHORES:
+        corners.append(1 << rng.randrange(spec.width))
+    return rng.choice((rng.choice(corners), rng.randint(low, high)))
 
 
 def random_engine_word(rng: random.Random) -> int:
@@ -144,26 +147,26 @@ def random_engine_word(rng: random.Random) -> int:
 
 
 def random_block(rng: random.Random, size: int, loops_left: int, iterations: int) -> list[int]:
-    """About `size` instructions, with nested loops; r15 is only used for loop counts."""
+    """About `size` instructions, with nested loops; a loop's count sets the register that it adds."""
     words: list[int] = []
     while len(words) < size:
         kind = rng.random()
         if kind < 0.14 and loops_left:
             body = random_block(rng, rng.choice((0, 1, 2, 3, 6, rng.randint(1, size))), loops_left - 1, iterations // 2)
             count = rng.choice((0, 1, 2, 3, rng.randint(1, max(1, iterations))))
-            offset = rng.choice((0, rng.randrange(1 << 32)))
+            offset = rng.choice((0, rng.randrange(1 << 32), count + 1))
+            register = rng.randrange(1, isa.SCALAR_REGISTERS) if offset else 0
             if offset:
-                words.append(isa.encode("addi", rd=15, rs=0, imm=offset - (1 << 32) * (offset >> 31)))
-            words.append(
-                isa.encode("loop", count=(count - offset) & 0xFFFF, rs=15 if offset else 0, length=len(body) + 1)
-            )
+                words.append(isa.encode("addi", rd=register, rs=0, imm=offset - (1 << 32) * (offset >> 31)))
+            words.append(isa.encode("loop", count=(count - offset) & 0xFFFF, rs=register, length=len(body) + 1))
             words += [*body, isa.encode("endloop")]
         elif kind < 0.45:
-            rd, rs, rt = (rng.randrange(15) for _ in range(3))
+            rd, rs, rt = (rng.randrange(isa.SCALAR_REGISTERS) for _ in range(3))
+            imm = random_operand(rng, isa.BY_MNEMONIC["addi"].field("imm"))
             words.append(
                 rng.choice(
                     (
-                        isa.encode("addi", rd=rd, rs=rs, imm=rng.randint(-(1 << 31), (1 << 31) - 1)),
+                        isa.encode("addi", rd=rd, rs=rs, imm=imm),
                         isa.encode("add", rd=rd, rs=rs, rt=rt),
                         isa.encode("sub", rd=rd, rs=rs, rt=rt),
                         isa.encode("slli", rd=rd, rs=rs, amount=rng.randrange(32)),
@@ -173,7 +176,7 @@ def random_block(rng: random.Random, size: int, loops_left: int, iterations: int
         elif kind < 0.48:
             words.append(isa.encode("fence", engines=rng.randint(1, 15)))
         elif kind < 0.50:
-            words.append(isa.encode("irq", code=rng.randrange(1 << 16)))
+            words.append(isa.encode("irq", code=rng.choice((0, 0xFFFF, rng.randrange(1 << 16)))))
         elif kind < 0.53:
             words.append(isa.encode("nop"))
         else:
@@ -450,6 +453,11 @@ async def test_loop_limits(dut: Any) -> None:
     await unit.run([loop(0, longest), *[rng.getrandbits(128) for _ in range(longest)], halt])
     await unit.run([loop(0, longest), nop])
     await unit.run([end, halt])
+    await unit.run([loop(1, 4095), halt])
+    for count in (0xFFFF, 0x5A5A, 0xA5A5, 0x8001):
+        # The program ends inside all its loops.
+        nest = [loop(count ^ depth, 9) for depth in range(config.loop_depth)]
+        await unit.run([*[nop] * rng.randrange(40), *nest, halt])
     await unit.run([])
     await unit.run([halt])
 
