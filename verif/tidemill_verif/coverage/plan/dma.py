@@ -70,7 +70,11 @@ POINTS = (
     Point(
         "dma.padding",
         "Padding before and after a line: none, one row, several; alone and with data.",
-        cross(("lo 0", "lo 1", "lo more"), ("hi 0", "hi 1", "hi more"), ("data", "no data"))[:-1],
+        tuple(
+            name
+            for name in cross(("lo 0", "lo 1", "lo more"), ("hi 0", "hi 1", "hi more"), ("data", "no data"))
+            if name != "lo 0, hi 0, no data"
+        ),
     ),
     Point(
         "dma.window",

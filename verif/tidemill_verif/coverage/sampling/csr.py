@@ -114,8 +114,8 @@ def counted(name: str, events: int, width: int) -> None:
     """A counter counted `events`; `width`: bits of its event."""
     if events:
         hit("csr.counter", name)
-    if width > 1:
-        hit("csr.conflicts", join(name, events))
+        if width > 1:
+            hit("csr.conflicts", join(name, events))
 
 
 def watchdog(kind: str) -> None:
