@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from tidemill import csr
 from tidemill.config import ISA_VERSION, Config
 from tidemill.csr import BY_NAME, COUNTERS, CSRS, Access, Cause, Unit
+from tidemill.isa import INSTRUCTION_BYTES
 from tidemill_hdl.csr.axilite import WORD_BITS, AxiLiteBridge
 from tidemill_hdl.csr.counters import Counters, Events
 from tidemill_hdl.interfaces import PC_BITS, Axi4LiteSlave, Fault, Window
@@ -35,6 +36,11 @@ def _register_width(name: str) -> int:
     return len(BY_NAME[name].bits) or 32
 
 
+def _kept_bits(name: str) -> int:
+    """Mask of the bits of a writable register that keep what is written; the others stay zero."""
+    return -INSTRUCTION_BYTES if name == "PROG_ADDR" else -1
+
+
 class Control(wiring.Component):
     """CSRs of `tidemill.csr` on AXI4-Lite, and the sequence start - run - drain.
 
@@ -45,8 +51,8 @@ class Control(wiring.Component):
     Members
     -------
     s_axil : Out(Axi4LiteSlave): byte strobes are honoured. Writes to read-only or unmapped words are answered OKAY and
-        ignored, unmapped words read as zero. PROG_LEN keeps 24 bits, IRQ_ENABLE 3. The host leaves PROG_ADDR, PROG_LEN
-        and the windows alone while STATUS.busy.
+        ignored, unmapped words read as zero. PROG_LEN keeps 24 bits, IRQ_ENABLE 3; bits 3:0 of PROG_ADDR stay zero. The
+        host leaves PROG_ADDR, PROG_LEN and the windows alone while STATUS.busy.
     irq : Out(1): level, some bit of IRQ_STATUS & IRQ_ENABLE is set.
     start : Out(1): a pulse to the frontend, after `core_reset` has fallen.
     core_reset : Out(1): resets all but gateway and control.
@@ -137,7 +143,7 @@ class Control(wiring.Component):
             with m.If(selected(name)):
                 for i in range(0, len(register), 8):
                     with m.If(bridge.w_strb[i // 8]):
-                        m.d.sync += register[i : i + 8].eq(bridge.w_data[i : i + 8])
+                        m.d.sync += register[i : i + 8].eq(bridge.w_data[i : i + 8] & (_kept_bits(name) >> i & 0xFF))
         command = Signal(_bits("CONTROL"))
         m.d.sync += command.eq(Mux(selected("CONTROL"), written, 0))
 
