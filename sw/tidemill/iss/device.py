@@ -15,6 +15,9 @@ from tidemill.iss.machine import Machine
 from tidemill.iss.timing import Timing
 
 _U32 = 0xFFFF_FFFF
+PROG_LEN_BITS = 24
+"""Bits of PROG_LEN that exist."""
+
 _WRITABLE = {csr.offset: csr.name for csr in CSRS if csr.access is Access.RW}
 _NAMES = {csr.offset: csr.name for csr in CSRS}
 _COUNTER_OF = {
@@ -111,6 +114,8 @@ class IssDevice:
         name = _NAMES.get(offset, "")
         if name == "PROG_ADDR":
             value &= -INSTRUCTION_BYTES
+        if name == "PROG_LEN":
+            value &= (1 << PROG_LEN_BITS) - 1
         if name == "IRQ_ENABLE":
             value &= (1 << len(BY_NAME[name].bits)) - 1
         if name in self._registers:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tidemill.config import preset
-from tidemill.csr import Cause
+from tidemill.csr import Cause, offset
 from tidemill.golden import requant
 from tidemill.isa import Post, RequantMode, encode
+from tidemill.iss.device import IssDevice
 from tidemill.iss.engines import Window
 from tidemill.iss.machine import Machine
 from tidemill.iss.timing import Timing
@@ -328,3 +329,11 @@ def test_an_unlimited_deadlock_only_lets_time_pass() -> None:
     execute(machine, encode("ld.sync", wait=1), watchdog=100)
     assert machine.failure is not None
     assert machine.failure.cause is Cause.WATCHDOG
+
+
+def test_start_registers_keep_only_the_bits_that_exist() -> None:
+    device = IssDevice(preset("tiny"), mem_size=1 << 12)
+    device.csr_write(offset("PROG_ADDR"), 0xFFFF_FFFF)
+    device.csr_write(offset("PROG_LEN"), 0xFFFF_FFFF)
+    assert device.csr_read(offset("PROG_ADDR")) == 0xFFFF_FFF0
+    assert device.csr_read(offset("PROG_LEN")) == 0xFF_FFFF
