@@ -1,10 +1,10 @@
 """How a program may end: every report that some timing allows.
 
 The streams of the engines are facts (`streams`); what remains is a game of tokens. It is played with every engine
-stopping for good at its first fault. Whatever fault can be started then may be the first that the machine reports, since
-nothing that comes after it is needed for it; where none can be started the program ends, or stands still and the
-watchdog reports who waits. A move that can take no token from another engine is made at once (the order of such moves
-does not change what can be reached); where several engines wait for one semaphore all orders are tried.
+stopping for good at its first fault. Whatever fault can be started then may be the first that the machine reports,
+since nothing that comes after it is needed for it; where none can be started the program ends, or stands still and
+the watchdog reports who waits. A move that can take no token from another engine is made at once (the order of such
+moves does not change what can be reached); where several engines wait for one semaphore all orders are tried.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Ends:
 def possible_ends(case: Case) -> Ends:
     """How `case` may end. Raises `TooLong` for programs that are not worth running."""
     facts = streams(case)
-    base = case.start[0] & -INSTRUCTION_BYTES
+    base = case.kept_start[0]
 
     def text(failure: Failure | None) -> str:
         if failure is None:
@@ -105,7 +105,7 @@ class _State:
 
 
 class _Game:
-    """`overflow` are the semaphores that get more signals than they can hold, `contended` those with several waiters."""
+    """`overflow`: semaphores that get more signals than they can hold; `contended`: those with several waiters."""
 
     def __init__(self, config: Config, facts: Streams, depth: int) -> None:
         self.facts, self.depth = facts, depth

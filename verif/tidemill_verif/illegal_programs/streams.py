@@ -18,7 +18,7 @@ from tidemill.iss.frontend import Instruction
 from tidemill.iss.machine import Failure, Machine
 from tidemill.iss.memory import Levels, MachineFault, cut, first_outside, walk
 from tidemill.iss.timing import Timing
-from tidemill_verif.random_programs.case import MEM_SIZE, Case
+from tidemill_verif.random_programs.case import MEM_SIZE, Case, image
 
 STEPS = 20_000
 """Instructions that a program may execute."""
@@ -52,8 +52,7 @@ class Step:
 class Streams:
     """`steps` of the frontend in order and `failure` that ends them (None: halt). `faults` of each engine: position
     among its steps and failure of its first one. `overtaking`: faults of the matrix engine that may be reported before
-    its first one, and `passed`, positions of weight loads after its first fault that may yet complete. `later`: an
-    address of the store engine from which on any bus error or refused line may be reported."""
+    its first one, and `passed`, positions of weight loads after its first fault that may yet complete."""
 
     steps: tuple[Step, ...]
     failure: Failure | None
@@ -72,13 +71,11 @@ class _Unrolled:
         dram = np.zeros(MEM_SIZE, np.uint8)
         dram[case.address : case.address + len(case.code)] = np.frombuffer(case.code, np.uint8)
         if case.prog_addr is not None or case.prog_len is not None:
-            from tidemill_verif.random_programs.case import image
-
             dram[:] = image(case.config, case.image).dram
             dram[case.address : case.address + len(case.code)] = np.frombuffer(case.code, np.uint8)
         self.machine = Machine(case.config, dram, Timing())
-        address, length = case.start
-        self.machine.start(address & -16, length, Window(*case.read_window), Window(*case.write_window), case.watchdog)
+        address, length = case.kept_start
+        self.machine.start(address, length, Window(*case.read_window), Window(*case.write_window), case.watchdog)
         self._rows = 0
 
     def streams(self) -> Streams:
@@ -127,7 +124,7 @@ class _Unrolled:
         overtaking: list[Failure],
         passed: set[int],
     ) -> None:
-        """Weights load beside an `mx.run`, so their faults and those of runs that do not wait for them change places."""
+        """Weights load beside runs: their faults and those of runs that do not wait for them may change places."""
         spoiled = items[0][1].mnemonic == "mx.wload"
         for ahead, (step, instruction, values) in enumerate(items[1 : AHEAD + 1], 1):
             if instruction.mnemonic == "mx.run" and (values["swap"] or not spoiled):

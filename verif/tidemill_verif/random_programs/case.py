@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.config import Config
 from tidemill.driver.device import ErrorRange
 from tidemill.isa import INSTRUCTION_BYTES
+from tidemill.iss.device import PROG_LEN_BITS
 from tidemill.program import Program
 
 MEM_SIZE = 1 << 18
@@ -73,12 +74,17 @@ class Case:
         return address, len(self.words) if self.prog_len is None else self.prog_len
 
     @property
+    def kept_start(self) -> tuple[int, int]:
+        """What the registers then hold."""
+        address, length = self.start
+        return address & -INSTRUCTION_BYTES, length & (1 << PROG_LEN_BITS) - 1
+
+    @property
     def guards(self) -> tuple[ErrorRange, ...]:
         """The ranges of DRAM that answer with an error; whole beats."""
         if not self.guarded:
             return ()
-        address, length = self.start
-        address &= -INSTRUCTION_BYTES
+        address, length = self.kept_start
         code = address, address + length * INSTRUCTION_BYTES - 1
         beat = self.config.axi_bytes
         return (
