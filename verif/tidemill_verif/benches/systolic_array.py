@@ -133,3 +133,40 @@ async def test_shadow_loads_may_begin_and_end_with_a_swap(dut: Any) -> None:
         for r in range(feeder.rows):
             await feeder.step(None, False, (r, _row(rng, feeder.cols)))
     await feeder.drain()
+
+
+@cocotb.test()
+async def test_a_reset_clears_the_weights_and_forgets_what_is_under_way(dut: Any) -> None:
+    feeder = await _feeder(dut)
+    rng = np.random.default_rng(params()["seed"])
+    for under_way in range(1, 2 * feeder.latency, max(1, feeder.latency // 8)):
+        for r in range(feeder.rows):
+            await feeder.step(weight=(r, _row(rng, feeder.cols)))
+        for number in range(under_way):
+            await feeder.step(_row(rng, feeder.rows), number % 3 == 0, (feeder.rows - 1, _row(rng, feeder.cols)))
+        feeder.expected.clear()
+        feeder.seen = 0
+        dut.act__valid.value = 0
+        dut.weight__valid.value = 0
+        await clock.reset(dut, 1)
+        feeder.active[:] = 0
+        for _ in range(feeder.latency):
+            await feeder.step(_row(rng, feeder.rows))
+        await feeder.drain()
+
+
+@cocotb.test()
+async def test_rows_may_be_loaded_again_in_any_order(dut: Any) -> None:
+    """Clear of any swap: the other rows of the shadow weights stay."""
+    feeder = await _feeder(dut)
+    seed = params()["seed"]
+    rng, choice = np.random.default_rng(seed), random.Random(seed)
+    for r in range(feeder.rows):
+        await feeder.step(weight=(r, _row(rng, feeder.cols)))
+    for _ in range(30):
+        for r in choice.sample(range(feeder.rows), choice.randint(1, feeder.rows)):
+            await feeder.step(weight=(r, _row(rng, feeder.cols)))
+        await feeder.step(_row(rng, feeder.rows), True)
+        for _ in range(feeder.rows + feeder.cols):
+            await feeder.step(_row(rng, feeder.rows))
+    await feeder.drain()
