@@ -102,7 +102,9 @@ class BurstWalk(wiring.Component):
             m.d.sync += walking.eq(0)
 
         # Last byte of the line, then the window check and the number of beats, then the split.
-        end_valid, check_valid, split_valid = Signal(), Signal(), Signal()
+        end_valid = Signal()
+        check_valid = Signal()
+        split_valid = Signal()
         end_ready, check_ready, split_ready = Signal(), Signal(), Signal()
         m.d.comb += [nest.step.eq(nest.valid & end_ready), end_ready.eq(~end_valid | check_ready)]
         m.d.comb += check_ready.eq(~check_valid | split_ready)
@@ -141,7 +143,8 @@ class BurstWalk(wiring.Component):
         beat = Signal(32 - low, reset_less=True)
         offset = Signal(low, reset_less=True)
         left = Signal(left_bits, reset_less=True)
-        first, outside = Signal(reset_less=True), Signal(reset_less=True)
+        first = Signal(reset_less=True)
+        outside = Signal(reset_less=True)
         tail = Signal(common, reset_less=True)
         to_block_end = Signal(block_bits)
         rest = Signal(signed(left_bits + 2))
