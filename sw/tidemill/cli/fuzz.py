@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 ENTRY_POINTS = "tidemill.campaigns"
 """Group of entry points; each names a factory `(config, seed) -> Campaign`."""
 
-BUILT_IN = {"random": "tidemill_verif.random_programs.campaign:Campaign"}
+BUILT_IN = {
+    "random": "tidemill_verif.random_programs.campaign:Campaign",
+    "illegal": "tidemill_verif.illegal_programs.campaign:IllegalCampaign",
+}
 """Campaigns known without installation, as `module:attribute`; imported when used."""
 
 SHRUNK = 5
@@ -34,6 +37,9 @@ class Campaign(Protocol):
 
     def run(self, programs: int | None, seconds: float | None, jobs: int) -> Generator[Any, None, None]:
         """Results of so many programs (None: no end), for at most so many seconds, from so many processes."""
+
+    def summary(self) -> str:
+        """What else there is to say of the results so far; may be empty."""
 
     def preserve(self, seed: int, folder: Path) -> tuple[Path, str]:
         """Shrink the failing program of `seed` and save it in `folder`; its path and a report."""
@@ -55,7 +61,13 @@ class Campaign(Protocol):
     "--save", type=click.Path(path_type=Path, file_okay=False), default=Path("fuzz-failures"), show_default=True,
     help="Folder for programs that fail, shrunk.",
 )  # fmt: skip
-def fuzz(programs: int | None, seed: int, name: str, jobs: int | None, minutes: float | None, save: Path) -> None:
+@click.option(
+    "--illegal", is_flag=True,
+    help="Spoiled programs: none may hang the machine or write outside its window, both must end alike.",
+)  # fmt: skip
+def fuzz(
+    programs: int | None, seed: int, name: str, jobs: int | None, minutes: float | None, save: Path, illegal: bool
+) -> None:
     """Run random legal programs on the Verilated hardware and on the simulator, and compare everything they leave.
 
     Every byte of DRAM, scratchpad, accumulators and table, the status and error registers and the counters of work must
@@ -69,7 +81,7 @@ def fuzz(programs: int | None, seed: int, name: str, jobs: int | None, minutes: 
 
     if programs is None and minutes is None:
         programs = 100
-    campaign = _factory("random")(preset(name), seed)
+    campaign = _factory("illegal" if illegal else "random")(preset(name), seed)
     console = Console(stderr=True)
     failures: list[int] = []
     done, cycles, stopped = 0, 0, ""
@@ -96,6 +108,8 @@ def fuzz(programs: int | None, seed: int, name: str, jobs: int | None, minutes: 
             click.echo(f"    {line}")
     seeds = f"seeds {seed} to {seed + done - 1}" if done and not stopped and minutes is None else f"from seed {seed}"
     click.echo(f"{name}: {done} programs, {seeds}, {cycles} cycles in {seconds:.0f} s{stopped}; {len(failures)} failed")
+    if summary := campaign.summary():
+        click.echo(summary)
     if failures:
         click.echo(f"failed seeds: {' '.join(str(failed) for failed in sorted(failures))}", err=True)
     if failures or stopped:

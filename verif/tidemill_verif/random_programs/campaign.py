@@ -84,6 +84,10 @@ class Campaign:
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def summary(self) -> str:
+        """Nothing to add to the results."""
+        return ""
+
     def preserve(self, seed: int, folder: Path) -> tuple[Path, str]:
         """Shrink the failing program of `seed`, save it in `folder`; returns its path and a report."""
         with Lockstep(self.config) as lockstep:
