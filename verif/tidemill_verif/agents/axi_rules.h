@@ -322,7 +322,10 @@ class Rules {
                     target = (target & ~mask) | (written.data & mask);
                 }
         };
-        if (write_word == limits.prog_addr) store(registers.prog_addr);
+        if (write_word == limits.prog_addr) {
+            store(registers.prog_addr);
+            registers.prog_addr &= ~0xFu;
+        }
         if (write_word == limits.prog_len) {
             store(registers.prog_len);
             registers.prog_len &= 0xFFFFFF;
