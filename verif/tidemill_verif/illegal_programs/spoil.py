@@ -60,8 +60,9 @@ def spoil(config: Config, seed: int) -> Spoiled:
 
 
 def _executed(case: Case) -> int:
-    """Instructions up to the first halt."""
-    return case.words.index(encode("halt")) + 1
+    """Instructions up to the first halt; all of them where it is spoiled."""
+    halt = encode("halt")
+    return case.words.index(halt) + 1 if halt in case.words else len(case.words)
 
 
 def _put(case: Case, at: int, word: int) -> Case:
