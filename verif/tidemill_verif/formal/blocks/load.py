@@ -1,0 +1,73 @@
+"""The load engine `dma/load.py`: every burst it asks for is legal and inside the window."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data
+
+from tidemill.config import PRESETS
+from tidemill_hdl.dma.load import LoadEngine
+from tidemill_hdl.interfaces import Burst
+from tidemill_verif.formal.blocks.walk import WindowHarness
+from tidemill_verif.formal.proof import Proof, Twin
+
+_CONFIG = PRESETS["tiny"].replace(max_burst=4, max_outstanding=2, spad_rows=64, acc_rows=64)
+_FILE = "dma/load.py"
+
+
+class LoadHarness(WindowHarness):
+    """Any instructions, any beats, any memories."""
+
+    def build(self, m: Module) -> None:
+        m.submodules.dut = dut = LoadEngine(self.config)
+        self.free_inputs(dut)
+        self.fix_window(dut.window)
+        command = dut.bus.cmd
+        entry, valid = command.payload, command.valid
+        kept = self.past(valid & ~command.ready, "kept")
+        self.prove("stable", ~kept | (valid & (entry.as_value() == self.past(entry.as_value(), "before"))))
+        self.prove("page", ~valid | self.in_page(entry.addr, entry.beats))
+        self.prove("window", ~valid | self.touches(entry.addr, entry.beats, dut.window))
+        self.prove("fault_stays", ~self.past(dut.fault.valid, "had_fault") | dut.fault.valid)
+        # Two commands may have left the walk when the fault came.
+        late = Signal(3)
+        with m.If(~dut.fault.valid):
+            m.d.sync += late.eq(0)
+        with m.Elif(valid & command.ready):
+            m.d.sync += late.eq(late + 1)
+        full = [self.inner(f"dut.commands.{name}") for name in ("o_valid", "spare_full")]
+        self.prove("fault_ends", late <= 2)
+        self.lemma("late", (late == 0) | (late + full[0] + full[1] <= 2))
+        self.stage_lemmas("dut.walk", dut.window)
+        spare = data.View(Burst, self.inner("dut.commands.spare", Burst.size))
+        right = self.in_page(spare.addr, spare.beats) & self.touches(spare.addr, spare.beats, dut.window)
+        self.lemma("spare", (full[0] | ~full[1]) & (~full[1] | right))
+        self.cover("unaligned", valid & (entry.beats == 3) & (dut.window.base == entry.addr + 3))
+        self.cover("two_wait", Cat(full).all())
+
+
+PROOFS = (
+    Proof(
+        "bursts",
+        partial(LoadHarness, _CONFIG),
+        {
+            "stable": "a read command stays until taken",
+            "page": "every burst has full beats, at most `max_burst`, and stays in one 4 KiB page",
+            "window": "every beat of every burst holds a byte of the read window: no access outside",
+            "fault_stays": "a fault stays until reset",
+            "fault_ends": "after a fault at most the two bursts already in the buffer are asked for",
+        },
+        (
+            Twin("stable", "prim/queue.py", "advance = self.o.ready | ~o_valid", "advance = self.i.valid | ~o_valid"),
+            Twin("page", "dma/walk.py", "to_block_end.eq(~beat[:block_bits])", "to_block_end.eq(-1)"),
+            Twin("window", _FILE, "commands.i.valid.eq(issue & ~pieces.payload.window)", "commands.i.valid.eq(issue)"),
+            Twin("fault_stays", _FILE, "m.d.sync += landed.eq(taken & last)",
+                 "m.d.sync += [landed.eq(taken & last), self.fault.valid.eq(0)]", depth=20),
+            Twin("fault_ends", _FILE, "(in_flight != config.max_outstanding) & ~self.fault.valid", "1", depth=20),
+        ),
+        {"unaligned": "a burst whose first beat lies only partly in the window", "two_wait": "two commands wait"},
+        depth=14,
+    ),
+)  # fmt: skip
