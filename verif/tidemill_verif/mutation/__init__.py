@@ -9,7 +9,8 @@ How to run a block
     make mutate-sample                a few mutants of every block
     make mutate BLOCK=all             every block; then writes docs/verification/mutation.md
 
-    What was run before on the same netlist, mutant and bench comes from the build cache.
+    What was run before on the same netlist and mutant comes from the build cache: a kill in any case, survival while
+    the bench is the same. With --fresh everything runs again.
 
 How to read the survivors
     Each line names the target, the Python line the cell comes from, the mutant (change, cell, port, bit, signal), and

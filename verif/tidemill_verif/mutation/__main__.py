@@ -30,7 +30,7 @@ def main() -> None:
     """Mutation score of the hardware's blocks."""
 
 
-def _run(names: tuple[str, ...], count: int | None, jobs: int, minutes: float | None, proofs: bool) -> int:
+def _run(names: tuple[str, ...], count: int | None, jobs: int, minutes: float | None, proofs: bool, fresh: bool) -> int:
     for name in names:
         blocks.block(name)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -44,7 +44,7 @@ def _run(names: tuple[str, ...], count: int | None, jobs: int, minutes: float | 
             def show(_: str, done: int, total: int, task: int = task) -> None:
                 progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-            results[name] = Campaign(jobs, deadline, show, proofs).run(name, count)
+            results[name] = Campaign(jobs, deadline, show, proofs, fresh).run(name, count)
             if count is None:
                 save(_folder(), name, results[name])
     return _print(results)
@@ -77,6 +77,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Simulations at a time."),
         click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Start nothing after this time."),
         click.option("--proofs/--no-proofs", default=True, help="Try to prove survivors equivalent."),
+        click.option("--fresh", is_flag=True, help="Run every bench again, whatever is known of earlier runs."),
     ):
         command = option(command)
     return command
@@ -88,10 +89,16 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 @_options
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="Write the report there (of `all`).")
 def run(
-    names: tuple[str, ...], count: int | None, jobs: int, minutes: float | None, proofs: bool, page: Path | None
+    names: tuple[str, ...],
+    count: int | None,
+    jobs: int,
+    minutes: float | None,
+    proofs: bool,
+    fresh: bool,
+    page: Path | None,
 ) -> None:
     """Run the mutants of blocks NAMES, or `all`; exits with 1 below the target score."""
-    code = _run(tuple(blocks.BLOCKS) if names == ("all",) else names, count, jobs, minutes, proofs)
+    code = _run(tuple(blocks.BLOCKS) if names == ("all",) else names, count, jobs, minutes, proofs, fresh)
     if page is not None:
         _write_page(page)
     sys.exit(code)
@@ -100,9 +107,9 @@ def run(
 @main.command()
 @click.option("--count", default=12, show_default=True, type=click.IntRange(1), help="Mutants of each block.")
 @_options
-def sample(count: int, jobs: int, minutes: float | None, proofs: bool) -> None:
+def sample(count: int, jobs: int, minutes: float | None, proofs: bool, fresh: bool) -> None:
     """Run a few mutants of every block."""
-    sys.exit(_run(tuple(blocks.BLOCKS), count, jobs, minutes, proofs))
+    sys.exit(_run(tuple(blocks.BLOCKS), count, jobs, minutes, proofs, fresh))
 
 
 def _survivor(block: str, identity: str) -> Outcome:
@@ -146,18 +153,14 @@ def judge(block: str, identity: str, reason: str) -> None:
 
 
 def _write_page(output: Path) -> None:
-    results = {name: saved(_folder(), name) for name in blocks.BLOCKS}
-    missing = [name for name, outcomes in results.items() if outcomes is None]
-    if missing:
-        raise MutationError(f"blocks that were not run: {', '.join(missing)}")
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(report.page({name: outcomes for name, outcomes in results.items() if outcomes is not None}))
+    output.write_text(report.page({name: saved(_folder(), name) for name in blocks.BLOCKS}))
 
 
 @main.command(name="report")
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 def write_report(output: Path) -> None:
-    """Write the page OUTPUT from the last full run of every block."""
+    """Write the page OUTPUT from the last full run of every block; names those that were never run."""
     _write_page(output)
 
 

@@ -64,30 +64,47 @@ class Known:
 
 @cache
 def _bench_key(module: str) -> str:
-    """Hash of a bench and everything of ours that benches share."""
+    """Hash of a bench and of what benches share."""
     folder = Path(benches.__path__[0])
-    shared = [file for file in sorted(folder.glob("*.py")) if file.stem.endswith(("_models", "__init__"))]
-    extra = sorted(folder.parent.glob("matrix_*.py"))
+    shared = sorted(folder.glob("*_models.py")) + sorted(folder.parent.glob("matrix_*.py"))
     bench = folder / f"{module.rpartition('.')[2]}.py"
-    return tree_key(bench, *shared, *extra, Path(agents.__path__[0]), Path(golden_path[0]))
+    return tree_key(bench, *shared, Path(agents.__path__[0]), Path(golden_path[0]))
 
 
-def _run_key(netlist: Netlist, mutant: Mutant, run: BenchRun) -> str:
-    parameters = json.dumps([run.params, run.seed], sort_keys=True)
-    return content_key("bench", netlist.key, mutant.command, run.module, parameters, _bench_key(run.module))
+class _BenchResults:
+    """What is known of the mutants of `netlist` under `run`. A kill outlives edits of the bench, which as a rule add
+    tests; that a mutant survives is only true of the bench as it was."""
+
+    def __init__(self, known: Known, netlist: Netlist, run: BenchRun) -> None:
+        self._known = known
+        parameters = json.dumps([run.params, run.seed], sort_keys=True)
+        self._kill = ("kill", netlist.key, run.module, parameters)
+        self._survival = (*self._kill, _bench_key(run.module))
+
+    def reason(self, mutant: Mutant) -> str | None:
+        """Why it was killed, empty where it survived, None where unknown."""
+        kill = self._known.get(content_key(*self._kill, mutant.command))
+        return kill or self._known.get(content_key(*self._survival, mutant.command))
+
+    def keep(self, mutant: Mutant, reason: str) -> None:
+        """Note how a run ended."""
+        parts = self._kill if reason else self._survival
+        self._known.put(content_key(*parts, mutant.command), reason)
 
 
 @dataclass
 class Campaign:
     """Runs blocks: `jobs` simulations at a time, until `deadline` (of `time.monotonic`) where given.
 
-    `on_progress` is called with (block, settled mutants, all of them).
+    `on_progress` is called with (block, settled mutants, all of them). Without `proofs` no equivalence is proved; with
+    `fresh` every bench runs again, whatever is known.
     """
 
     jobs: int
     deadline: float | None = None
     on_progress: Callable[[str, int, int], None] = lambda *_: None
     proofs: bool = True
+    fresh: bool = False
 
     def run(self, name: str, count: int | None = None) -> list[Outcome]:
         """The outcome of every mutant of block `name`; `count` instead of the block's own number of mutants.
@@ -126,7 +143,8 @@ class Campaign:
         judged = {entry.identity: entry.reason for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
-                unfinished = any(known.get(_run_key(netlist, mutant, run)) is None for run in (*regular, *more))
+                runs = (_BenchResults(known, netlist, run) for run in (*regular, *more))
+                unfinished = any(results.reason(mutant) is None for results in runs)
                 if verdict := judged.get(judgements.identity(target.run, mutant)):
                     settle(index, EQUIVALENT, JUDGED, verdict)
                 else:
@@ -137,8 +155,8 @@ class Campaign:
         self, netlist: Netlist, chosen: list[Mutant], left: list[int], run: BenchRun, known: Known
     ) -> Iterable[tuple[int, str]]:
         """(index, reason of the kill or empty) of each mutant of `left`; those not reached in time are left out."""
-        keys = {index: _run_key(netlist, chosen[index], run) for index in left}
-        found = {index: known.get(key) for index, key in keys.items()}
+        results = _BenchResults(known, netlist, run)
+        found = {index: None if self.fresh else results.reason(chosen[index]) for index in left}
         yield from ((index, reason) for index, reason in found.items() if reason is not None)
         missing = [index for index, reason in found.items() if reason is None]
         if not missing or self._late():
@@ -146,7 +164,7 @@ class Campaign:
         new: list[Result] = []
 
         def keep(result: Result) -> None:
-            known.put(keys[result.selector - 1], result.reason)
+            results.keep(chosen[result.selector - 1], result.reason)
             new.append(result)
 
         selectors = [index + 1 for index in missing]
