@@ -143,8 +143,8 @@ class Campaign:
         judged = {entry.identity: entry.reason for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
-                runs = (_BenchResults(known, netlist, run) for run in (*regular, *more))
-                unfinished = any(results.reason(mutant) is None for results in runs)
+                tried = [_BenchResults(known, netlist, run) for run in (*regular, *more)]
+                unfinished = any(results.reason(mutant) is None for results in tried)
                 if verdict := judged.get(judgements.identity(target.run, mutant)):
                     settle(index, EQUIVALENT, JUDGED, verdict)
                 else:
