@@ -251,7 +251,7 @@ async def test_all_done_at_once(dut: Any) -> None:
 async def test_full_masks(dut: Any) -> None:
     """Every completion port signals all semaphores at once, and every engine waits for all of them at once."""
     unit, rng = await model(dut, 0.2, 3)
-    for number, i in enumerate((*range(len(ENGINES)), MATRIX, MATRIX, MATRIX), 1):
+    for number, i in enumerate((*range(len(ENGINES)), *[MATRIX] * 8), 1):
         unit.sources[i].put(instruction(rng, 1, 0xFFFF))
         while not dut.blocked.value:
             await RisingEdge(dut.clk)

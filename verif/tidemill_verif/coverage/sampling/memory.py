@@ -64,20 +64,28 @@ def watch_scratchpad(dut: Any, config: Config) -> None:
     every_cycle(dut, sample)
 
 
-def watch_accumulators(dut: Any, config: Config, write_delay: int) -> None:
-    """Sample the accumulators in every cycle of this test; the array writes `write_delay` cycles after it came."""
+def watch_accumulators(dut: Any, config: Config, write_delay: int, hazard_distance: int) -> None:
+    """Sample the accumulators in every cycle of this test; the array writes `write_delay` cycles after it came, and may
+    accumulate to a row `hazard_distance` cycles after its last access."""
     wires = Wires(dut)
     ports = _Ports(wires, "acc", config.acc_rows, config.acc_banks)
     size = config.acc_rows // config.acc_banks
     under_way: list[int | None] = [None] * write_delay
+    touched: dict[int, int] = {}
+    cycle = 0
 
     def sample() -> None:
+        nonlocal cycle
+        cycle += 1
         reads: dict[str, int] = {}
         writes: dict[str, int] = {}
         row = wires["array__addr"] if wires["array__valid"] else None
         if row is not None and wires["array__accumulate"]:
             reads["array"] = row // size
+            if row in touched:
+                hit("memory.hazard", "at the distance" if cycle - touched[row] == hazard_distance else "later")
         if row is not None:
+            touched[row] = cycle
             hit("memory.acc_bank", ports.row_bin("read array", row))
         under_way.append(row)
         written = under_way.pop(0)
@@ -99,8 +107,3 @@ def accumulate(before: NDArray[np.int32], sums: NDArray[np.int32], add: bool) ->
     for name, wraps in (("above", exact > 2**31 - 1), ("below", exact < -(2**31))):
         if wraps.any():
             hit("memory.accumulate", f"add, wraps {name}")
-
-
-def hazard(cycles: int, distance: int) -> None:
-    """Sample an accumulate `cycles` after the row's last access."""
-    hit("memory.hazard", "at the distance" if cycles == distance else "later")
