@@ -59,7 +59,7 @@ def test_every_bit_of_the_word_is_flipped_and_every_kind_spoils() -> None:
     assert flipped == (1 << INSTRUCTION_BITS) - 1
     for kind, spoiler in KINDS.items():
         changed = [spoiler(Random(seed), case) != case for seed in range(40)]
-        assert sum(changed) >= 30, kind
+        assert sum(changed) >= 25, kind
 
 
 def test_the_same_seed_is_the_same_program() -> None:

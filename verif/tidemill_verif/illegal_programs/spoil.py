@@ -70,8 +70,6 @@ def _put(case: Case, at: int, word: int) -> Case:
 
 
 def _insert(case: Case, at: int, *words: int) -> Case:
-    if len(case.words) + len(words) > MAX_WORDS // 2 and case.address + len(case.code) + 16 * len(words) > MEM_SIZE:
-        return case
     return _shifted(case, (*case.words[:at], *words, *case.words[at:]))
 
 
