@@ -210,7 +210,7 @@ class StoreEngine(wiring.Component):
             flying.i.payload.pc.eq(piece.pc),
             flying.i.payload.final.eq(piece.final),
             answered.eq(flying.o.valid & flying.o.ready),
-            fault.valid.eq(pieces.valid & bad & ~valid & (lengths.level == 0)),
+            fault.valid.eq(pieces.valid & bad & ~valid & (lengths.level == 0) & ~self.bus.beat.valid),
             fault.cause.eq(Mux(piece.offset != 0, Cause.MISALIGNED, Cause.WINDOW)),
             fault.pc.eq(piece.pc),
             fault.info.eq(piece.addr),
@@ -355,7 +355,7 @@ class StoreEngine(wiring.Component):
             lengths.ready.eq(send & last),
             self.bus.beat.valid.eq(beat_valid),
             self.bus.beat.payload.eq(beat),
-            fault.valid.eq(order.o.valid & order.o.payload.bad & ~holds & lengths.valid),
+            fault.valid.eq(order.o.valid & order.o.payload.bad & ~holds & ~beat_valid & lengths.valid),
         ]
         with m.If(load):
             m.d.sync += [
