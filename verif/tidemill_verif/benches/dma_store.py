@@ -46,8 +46,12 @@ class WriteBus:
         self.filled = self.answered = self.answered_beats = 0
         self.taking = self.accepting = self.offered = False
         self.held: int | None = None
+        self.at_fault: int | None = None
+        """Beats taken when the fault rose: from then on the gateway may leave the rest unwritten."""
 
     def sample(self, cycle: int) -> None:
+        if self.at_fault is None and value(self.dut, "fault__valid"):
+            self.at_fault = len(self.log)
         if self.offered and value(self.dut, "bus__resp__ready"):
             self.offered = False
             self.answered_beats += self.bursts[self.answered].beats
@@ -170,6 +174,7 @@ async def check(
     else:
         assert completions.fault == fault, f"fault {completions.fault}, expected {fault}"
         assert len(bus.log) == len(beats), f"{len(bus.log)} beats, expected {len(beats)}"
+        assert fault is None or bus.at_fault == len(beats), f"{bus.at_fault} of {len(beats)} beats before the fault"
     if wanted():
         sample_program(config, program, "store", window, completions.fault, [burst.addr for burst in bus.bursts])
     signals = [values["signal"] for _, values in program]
