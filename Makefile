@@ -20,7 +20,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz faults formal mutate mutate-sample models synth lint coverage docs clean
+.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -67,6 +67,12 @@ fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset
 	@for part in $(FUZZ); do \
 		$(BIN)/tidemill fuzz --preset $${part%:*} --programs $${part#*:} --seed $(SEED) --jobs $(JOBS) || exit 1; \
 	done
+
+illegal: $(STAMP) ## Random illegal programs: 2,000 on tiny, seeds from SEED
+	$(BIN)/tidemill fuzz --illegal --preset tiny --programs 2000 --seed $(SEED) --jobs $(JOBS)
+
+checker: $(STAMP) ## What the checker says of order, against the hardware under many timings
+	$(BIN)/python -m tidemill_verif.checker_soundness --preset tiny --programs 160 --seed $(SEED) --jobs $(JOBS)
 
 formal: $(STAMP) ## Proofs of every block, and broken copies that must fail
 	$(BIN)/python -m tidemill_verif.formal --twins --jobs $(JOBS) --page docs/verification/proofs.md
