@@ -21,7 +21,9 @@ from tidemill_verif.elaborate import Design, verilog_file
 from tidemill_verif.toolchain import WAIVERS, build_env, verilator_version
 
 _PORTS_PUBLIC = '`verilator_config\npublic_flat_rw -module "top" -var "*"\n'
-_BUILD_ARGS = ["-Wno-fatal", "--output-split-cfuncs", "500", "-CFLAGS", "-Os"]
+_BUILD_ARGS = ["-Wno-fatal", "--output-split-cfuncs", "500"]
+_SMALL = ["-CFLAGS", "-Os"]
+"""Not with coverage: it is megabytes of C++ that run once, which Verilator then leaves unoptimized."""
 _LOG_TAIL = 40
 
 
@@ -115,7 +117,7 @@ def run_bench(
 
 def _build(source: Path, public: str, waves: bool) -> Path:
     """Folder with the simulation of `source`, built at most once."""
-    build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if wanted() else ())]
+    build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if wanted() else _SMALL)]
 
     def build(folder: Path) -> None:
         sources = [WAIVERS, source]

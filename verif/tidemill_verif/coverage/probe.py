@@ -39,6 +39,8 @@ class ProbedNpu(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = self._npu.elaborate(platform)
+        # Amaranth warns of components that are elaborated by hand.
+        self._npu._MustUse__used = True
         sync = m.submodules["sync"]._elaboratable_
         for name in self._npu.signature.members:
             inner, outer = getattr(self._npu, name), getattr(self, name)

@@ -110,7 +110,7 @@ def _build(config: Config, trace: str, folder: Path) -> None:
     npu = design()
     (folder / "ports.inc").write_text(_port_source(npu))
     (folder / "locals.inc").write_text(_local_source(config))
-    flags = f"-fPIC -Os -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
+    flags = f"-fPIC -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
     if trace:
         if trace == "fst" and not FST_HEADER.exists():
@@ -121,6 +121,9 @@ def _build(config: Config, trace: str, folder: Path) -> None:
     if wanted():
         command += VERILATOR_FLAGS
         flags += f" -DTIDEMILL_COVERAGE -I{HARNESS.parent}"
+    else:
+        # With coverage there are megabytes of C++ that run once, which Verilator leaves unoptimized.
+        flags += " -Os"
     verilog = verilog_file(design, positions=wanted())
     command += ["-CFLAGS", flags, str(WAIVERS), str(verilog), str(HARNESS)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
