@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.hdl import C, Module, Mux, Signal, signed
 
 from tidemill_hdl.matrix.pe import ProcessingElement
 from tidemill_verif.formal.harness import Harness
@@ -32,19 +32,18 @@ class CellHarness(Harness):
         with m.If(dut.swap_in):
             m.d.sync += [known.eq(loaded), resident.eq(following)]
 
-        # The activation that comes now, with the weight that is for it, at the time its product is added.
-        activation: Value = dut.act_in
-        weight: Value = Mux(dut.swap_in, following, resident)
-        valid: Value = Mux(dut.swap_in, loaded, known)
-        for stage in range(_LATENCY + 2):
-            activation = self.past(activation, f"activation{stage}")
-            weight = self.past(weight, f"weight{stage}")
-            valid = self.past(valid, f"valid{stage}")
-            if stage == 0:
-                facts = (dut.act_out == activation) & (self.inner("dut.active", signed(8)) == weight)
-                self.lemma("factors", ~valid | facts)
-        total = (self.past(dut.psum_in, "psum_before") + activation * weight)[:_PSUM_BITS].as_signed()
-        self.prove("sum", ~valid | (dut.psum_out == total))
+        # The activation that comes now and the weight that is for it become the cell's factors a cycle later; their
+        # product is added `_LATENCY` cycles after that.
+        factors = [self.inner(f"dut.{name}", signed(8)) for name in ("activation", "active")]
+        valid = self.past(Mux(dut.swap_in, loaded, known), "factors_known")
+        weight = self.past(Mux(dut.swap_in, following, resident), "weight")
+        right = (factors[0] == self.past(dut.act_in, "activation")) & (factors[1] == weight)
+        self.prove("factors", ~valid | right)
+        product, ready = factors[0] * factors[1], valid
+        for stage in range(_LATENCY + 1):
+            product, ready = self.past(product, f"product{stage}"), self.past(ready, f"ready{stage}")
+        total = (self.past(dut.psum_in, "psum_before") + product)[:_PSUM_BITS].as_signed()
+        self.prove("sum", ~ready | (dut.psum_out == total))
         # The copies for the neighbour on the right come one cycle later.
         ran = self.past(C(1, 1), "ran")
         for name in ("act", "swap", "load"):
@@ -53,7 +52,7 @@ class CellHarness(Harness):
             self.prove(f"{name}_travels", ~ran | copied)
         self.lemma("next", ~loaded | (self.inner("dut.shadow", signed(8)) == following))
         self.lemma("active", ~known | (self.inner("dut.active", signed(8)) == resident))
-        self.cover("swapped", valid & (weight == -128) & (activation == -128) & (dut.psum_out == 16385))
+        self.cover("swapped", ready & (product == 16384) & (dut.psum_out == 16385))
 
 
 PROOFS = (
@@ -61,14 +60,17 @@ PROOFS = (
         "sum",
         partial(CellHarness),
         {
-            "sum": "`psum_out` is `psum_in` of the cycle before plus activation * weight, with the weight that the "
-            "swaps and loads before and with the activation say; all values",
+            "factors": "the cell multiplies each activation by the weight that the swaps and loads before and with it "
+            "say, one cycle later; all values",
+            "sum": f"`psum_out` is `psum_in` of the cycle before plus the product of the factors of {_LATENCY + 1} "
+            "cycles before; all values",
             "act_travels": "activations move on after one cycle",
             "swap_travels": "swaps move on after one cycle",
             "load_travels": "loads move on after one cycle",
         },
         (
-            Twin("sum", _FILE, "with m.If(self.swap_in):", "with m.If(swap):"),
+            Twin("factors", _FILE, "with m.If(self.swap_in):", "with m.If(swap):"),
+            Twin("sum", _FILE, "psum.eq(self.psum_in + multiplier.p)", "psum.eq(self.psum_in - multiplier.p)"),
             Twin("act_travels", _FILE, "self.act_out.eq(activation)", "self.act_out.eq(self.act_in)"),
             Twin("swap_travels", _FILE, "swap.eq(self.swap_in)", "swap.eq(self.swap_in & ~self.load_in)"),
             Twin("load_travels", _FILE, "load.eq(self.load_in)", "load.eq(self.load_in & ~self.swap_in)"),
