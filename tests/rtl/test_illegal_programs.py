@@ -33,7 +33,7 @@ def case_of(*words: int, **changes: object) -> Case:
     return replace(case, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "programs"), [("tiny", 90), ("base", 24)])
+@pytest.mark.parametrize(("name", "programs"), [("tiny", 90), ("base", 16)])
 def test_illegal_programs_end_as_they_may(name: str, programs: int) -> None:
     config = preset(name)
     with Lockstep(config) as lockstep:
