@@ -308,10 +308,10 @@ class Machine:
                 self.simulated[key] = self._simulate(workload, workload.before, (source,))
             reports.add(self.simulated[key])
         if scenario.illegal is not None:
-            key = (workload.name, scenario.illegal)
-            if key not in self.simulated:
-                self.simulated[key] = self._simulate(workload, before, ())
-            reports.add(self.simulated[key])
+            place = (workload.name, scenario.illegal)
+            if place not in self.simulated:
+                self.simulated[place] = self._simulate(workload, before, ())
+            reports.add(self.simulated[place])
         return {report for report in reports if report is not None}
 
     def _simulate(self, workload: Workload, before: Bytes, errors: tuple[ErrorRange, ...]) -> Report | None:
