@@ -246,7 +246,6 @@ _BACK_SAYS = {
     RequantMode.ONNX: "24 significant bits half to even, then to an integer half to even, at most 2^23, plus the zero "
     "point: any product of two 24-bit significands, any exponent",
 }
-_TAKEN = "leading_zeros = Cat(reversed(zeros))\n        mul"
 _FRONT_TWINS = {
     RequantMode.TFLITE: (
         Twin("value", _FILE, "neg=Mux(wraps, ~neg | ~magnitude[:31].any(), neg)", "neg=Mux(wraps, ~neg, neg)"),
@@ -257,11 +256,12 @@ _FRONT_TWINS = {
         Twin("scale", _FILE, "Mux(tflite & (shift > 0), 0, shift)", "Mux(shift > 0, 0, shift)"),
     ),
     RequantMode.ONNX: (
-        Twin("value", _FILE, "magnitude[7] & (magnitude[8] | magnitude[:7].any())", "magnitude[7]"),
+        Twin("value", _FILE, "Mux(onnx, magnitude[8:],", "Mux(onnx, magnitude[9:],"),
         Twin("sign", _FILE, "neg=(total & sign_bit).any()", "neg=total[30]"),
         Twin("scale", _FILE, "_UNIT - 8 - wide_shift - preshift", "_UNIT - 8 - shift - preshift"),
     ),
 }
+_TIE_TWIN = Twin("value", _FILE, "magnitude[7] & (magnitude[8] | magnitude[:7].any())", "magnitude[7]")
 _PRODUCT_TWINS = (
     Twin("low", _FILE, "x[:16] * mul[:16]", "x[:16] * mul[1:17]"),
     Twin("middle", _FILE, "mid_b=x[:16] * mul[16:]", "mid_b=x[16:] * mul[16:]"),
@@ -271,7 +271,7 @@ _PRODUCT_TWINS = (
 )
 _BACK_TWINS = {
     RequantMode.TFLITE: Twin("result", _FILE, "(tflite & (~neg | sticky))", "tflite"),
-    RequantMode.DIV: Twin("result", _FILE, "fraction=Mux(div, product[:31], 0)", "fraction=0"),
+    RequantMode.DIV: Twin("result", _FILE, "fraction=Mux(div, product[:31], 0)", "fraction=C(0, 31)"),
     RequantMode.ONNX: Twin("result", _FILE, "(onnx & (sticky | value[1]))", "onnx"),
 }
 
@@ -281,7 +281,7 @@ PROOFS = (
             f"front_{mode.name.lower()}" + ("" if preshift is None else f"_{preshift}"),
             partial(FrontHarness, mode, preshift),
             says,
-            _FRONT_TWINS[mode],
+            _FRONT_TWINS[mode] + ((_TIE_TWIN,) if mode is RequantMode.ONNX and preshift == 0 else ()),
             {"large": "a magnitude of at least 2^23"},
             depth=_FRONT + 5,
         )
