@@ -309,10 +309,36 @@ async def test_bus_error(dut: SimHandleBase, extra: int) -> None:
 
 
 @cocotb.test()
-async def test_wrap_of_the_address_space(dut: SimHandleBase) -> None:
+@cocotb.parametrize(dram=(0xFFFF_FFFD, 0xFFFF_FFFF))
+async def test_wrap_of_the_address_space(dut: SimHandleBase, dram: int) -> None:
     """A line over the end of the address space is outside any window."""
-    program = [("ld.run", {"dst": 0, "dram": 0xFFFF_FFFD, "n0": 1, "n1": 1, "n2": 1, "signal": 0})]
-    await check(dut, Random(params()["seed"]), program, Stalls())
+    run = {"dst": 0, "dram": dram, "n0": 2, "n1": 1, "n2": 1, "signal": 0}
+    await check(dut, Random(params()["seed"]), [("ld.run", run)], Stalls())
+
+
+@cocotb.test()
+@cocotb.parametrize(acc=(0, 1 << 15), step=(-1, 1))
+async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, step: int) -> None:
+    """The second line leaves the memory at its first or at its last row; 0x7FFF is beyond any memory."""
+    config = preset(params()["preset"])
+    last = (config.acc_rows if acc else config.spad_rows) - 1
+    run = {"dst": acc + (0 if step < 0 else last), "dram": 0x20000, "n0": 1, "n1": 2, "n2": 1, "signal": 0}
+    for program in (
+        [("ld.dst", {"d1": step, "d2": 0, "signal": 0}), ("ld.run", run)],
+        [("ld.run", {**run, "dst": acc + 0x7FFF})],
+    ):
+        await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
+
+
+@cocotb.test()
+@cocotb.parametrize(response=(2, 3), burst=(0, 1, 2))
+async def test_bus_error_in_a_burst(dut: SimHandleBase, response: int, burst: int) -> None:
+    """An error in the first burst of a line, in one in the middle and in the last."""
+    config = preset(params()["preset"])
+    size = config.max_burst * config.axi_bytes
+    run = {"dst": 0, "dram": 0x20000, "n0": 3 * size // config.spad_row_bytes, "n1": 1, "n2": 1, "signal": 0}
+    rng = Random(params()["seed"] + burst)
+    await check(dut, rng, [("ld.run", run)], Stalls.random(rng), errors={0x20000 + burst * size + 8: response})
 
 
 @cocotb.test()

@@ -219,10 +219,14 @@ def sample_program(
     """Counts what `program` covers, up to its `fault`, with the addresses of its bursts."""
     local = "dst" if name == "load" else "src"
     last = len(program) if fault is None else [pc_of(index) for index in range(len(program))].index(fault[1])
+    state: dict[str, int] = {}
     for mnemonic, values in program[: last + 1]:
         coverage.instruction(mnemonic, values)
+        if mnemonic.endswith(".run"):
+            coverage.transfer(name, config, values, state)
+        else:
+            state.update(values)
     for transfer in transfers(config, program[: last + 1], local):
-        coverage.transfer(name, config, transfer.values, transfer.config)
         nbytes = transfer.values["n0"] * (config.acc_row_bytes if transfer.acc else config.spad_row_bytes)
         lines = transfer.rows.lines.tolist() if nbytes else []
         for number, first in enumerate(lines):
@@ -260,11 +264,21 @@ def limits_program(config: Config, engine: str) -> list[Instruction]:
     for count, largest in (("n0", 4095), ("n1", 1023), ("n2", 1023)):
         program.append((f"{engine}.run", {**run, local: 0, count: largest}))
     program += [(f"{engine}.run", {**run, local: 3, "dram": 0}), (f"{engine}.run", {**run, local: 5, "n0": 0})]
+    program += [
+        (f"{engine}.run", {local: space + 5, "dram": 0x20000, "n0": 0, "n1": n1, "n2": n2})
+        for space in (0, ACC_SPACE) for n1 in (1, 3) for n2 in (1, 3)
+    ]  # fmt: skip
+    # Lines that end with a 4 KiB page.
+    for space, row_bytes in ((0, config.spad_row_bytes), (ACC_SPACE, config.acc_row_bytes)):
+        program.append((f"{engine}.run", {**run, local: space + 9, "dram": 0x31000 - 2 * row_bytes, "n0": 2}))
     unit = 1 if load else config.axi_bytes
     for extreme in (-(1 << 31), -unit, 0, unit, (1 << 31) - unit):
         rows = max(-(1 << 15), min(extreme, (1 << 15) - 1))
         program.append((f"{engine}.stride", {"s1": extreme, "s2": extreme}))
         program.append((f"{engine}.{local}", {"d1": rows // unit if abs(rows) <= unit else rows, "d2": rows}))
+        program.append((f"{engine}.run", {**run, local: 7}))
+    for extreme in (-1, (1 << 31) - 1):
+        program.append((f"{engine}.stride", {"s1": extreme, "s2": extreme}))
         program.append((f"{engine}.run", {**run, local: 7}))
     if load:
         for low, high, value in ((255, 0, -128), (0, 255, 127), (255, 255, 0), (1, 1, -1)):

@@ -277,6 +277,39 @@ async def test_bus_error(dut: SimHandleBase, extra: int) -> None:
 
 
 @cocotb.test()
+@cocotb.parametrize(dram=(0xFFFF_FFFC, 0xFFFF_FFFF))
+async def test_wrap_of_the_address_space(dut: SimHandleBase, dram: int) -> None:
+    """A line over the end of the address space is outside any window."""
+    run = {"src": 0, "dram": dram, "n0": 2, "n1": 1, "n2": 1, "signal": 0}
+    await check(dut, Random(params()["seed"]), [("st.run", run)], Stalls())
+
+
+@cocotb.test()
+@cocotb.parametrize(acc=(0, 1 << 15), step=(-1, 1))
+async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, step: int) -> None:
+    """The second line leaves the memory at its first or at its last row; 0x7FFF is beyond any memory."""
+    config = preset(params()["preset"])
+    last = (config.acc_rows if acc else config.spad_rows) - 1
+    run = {"src": acc + (0 if step < 0 else last), "dram": 0x20000, "n0": 1, "n1": 2, "n2": 1, "signal": 0}
+    for program in (
+        [("st.src", {"d1": step, "d2": 0, "signal": 0}), ("st.run", run)],
+        [("st.run", {**run, "src": acc + 0x7FFF})],
+    ):
+        await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
+
+
+@cocotb.test()
+@cocotb.parametrize(response=(2, 3), burst=(0, 1, 2))
+async def test_bus_error_in_a_burst(dut: SimHandleBase, response: int, burst: int) -> None:
+    """An error of the first burst of a line, of one in the middle and of the last."""
+    config = preset(params()["preset"])
+    size = config.max_burst * config.axi_bytes
+    run = {"src": 0, "dram": 0x20000, "n0": 3 * size // config.spad_row_bytes, "n1": 1, "n2": 1, "signal": 0}
+    rng = Random(params()["seed"] + burst)
+    await check(dut, rng, [("st.run", run)], Stalls.random(rng), error=(burst, response))
+
+
+@cocotb.test()
 @cocotb.parametrize(acc=(0, 1))
 async def test_throughput(dut: SimHandleBase, acc: int) -> None:
     """One beat a cycle within a transfer; few bubbles between transfers."""

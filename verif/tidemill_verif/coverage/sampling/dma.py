@@ -99,7 +99,8 @@ def transfer(name: str, config: Config, values: dict[str, int], state: dict[str,
         return
     if values["n0"] and config.axi_bytes == 4:
         hit("dma.alignment", join(space, values["dram"] % 4, "one row" if values["n0"] == 1 else "rows"))
-    padding = ["1" if state[pad] == 1 else "more" if state[pad] else "0" for pad in ("pad_lo", "pad_hi")]
+    rows = [state.get(pad, 0) for pad in ("pad_lo", "pad_hi")]
+    padding = [str(number) if number < 2 else "more" for number in rows]
     if values["n0"] or padding != ["0", "0"]:
         hit("dma.padding", join(f"lo {padding[0]}", f"hi {padding[1]}", "data" if values["n0"] else "no data"))
 
