@@ -54,17 +54,6 @@ BUGS: dict[str, Bug] = {
     "DMA: the burst after a border repeats its block": Bug(
         "dma/walk.py", "(beat[block_bits:] + 1)", "(beat[block_bits:] | 1)"
     ),
-    "registers: a value written just before is read old": Bug(
-        "frontend/frontend.py", "write & (rd == select) & (rd != 0)", "write & (rd == select) & (rd == 0)"
-    ),
-    "matrix: the signal comes before the last rows are written": Bug(
-        "matrix/engine.py", "Accumulators.commit_latency - 2)", "Accumulators.commit_latency - 6)"
-    ),
-    "accumulators: rows follow each other too soon": Bug(
-        "memory/accumulators.py",
-        "BankedMemory.pinned_latency + ADD_LATENCY + 1",
-        "BankedMemory.pinned_latency + ADD_LATENCY",
-    ),
 }
 """By what is wrong."""
 
