@@ -51,7 +51,7 @@ class Bench:
 
     async def run(self, mnemonic: str, **values: int) -> int:
         """Execute one instruction on both sides and compare everything; the cycles it took."""
-        signal = self.rng.getrandbits(16)
+        signal = self.rng.choice((0, 0xFFFF, 1 << self.rng.randrange(16), self.rng.getrandbits(16)))
         word = encode(mnemonic, signal=signal, **values)
         fault = None
         try:
@@ -209,6 +209,53 @@ async def test_operands_at_their_limits(dut: Any) -> None:
     for mnemonic, rows in (("vx.param", 3), ("vx.lut", 256 // bench.config.cols)):
         for address in (ACC_SPACE, acc_last - rows + 1, 0, 0xFFFF):
             await bench.run(mnemonic, src=address)
+
+
+@cocotb.test()
+async def test_every_operation_with_every_post_and_window(dut: Any) -> None:
+    """Each operation, post step and destination; each with windows of one row, of one line and of two."""
+    bench = Bench(dut, "each", 0.0)
+    await start(dut)
+    await bench.parameters()
+    for mnemonic in _ALU:
+        for post in Post:
+            for space in (0, ACC_SPACE):
+                await bench.run(mnemonic, dst=space | 5, a=3, b=ACC_SPACE | 4, post=post)
+    for window in ([1, 1], [2, 1], [1, 2], [3, 2]):
+        await bench.configure([2, 1], window, [1, 0], [1, 0, 1, 7], [2, 0, 3, 5])
+        for mnemonic in _ALU:
+            await bench.run(mnemonic, dst=200, a=ACC_SPACE | 3, b=4)
+
+
+@cocotb.test()
+async def test_the_row_next_to_each_memory_faults(dut: Any) -> None:
+    """The second point of each operand leaves its memory at the first and at the last row."""
+    bench = Bench(dut, "ends", 0.2)
+    await start(dut)
+    for operand in ("a", "b", "dst"):
+        for space, rows in ((0, bench.config.spad_rows), (ACC_SPACE, bench.config.acc_rows)):
+            for step, row in ((-1, 0), (1, rows - 1)):
+                a, b, d = ([step if operand == name else 0, 0, 0, 0] for name in ("a", "b", "dst"))
+                await bench.configure([2, 1], [1, 1], d[:2], a, b)
+                await bench.run("vx.add", **{"dst": 21, "a": 22, "b": 23, operand: space | row})
+
+
+@cocotb.test()
+async def test_instructions_wait_in_order(dut: Any) -> None:
+    """Instructions that are offered while the engine works are done one after another."""
+    bench = Bench(dut, "queue", 0.2)
+    await start(dut)
+    signals = [bench.rng.getrandbits(16) for _ in range(40)]
+    for number, signal in enumerate(signals):
+        word = encode("vx.add", signal=signal, dst=300 + number, a=ACC_SPACE | number, b=number, post=Post.NONE)
+        bench.reference.execute(word)
+        bench.source.put(word)
+    for signal in signals:
+        while not dut.done__valid.value:
+            await RisingEdge(dut.clk)
+        assert int(dut.done__signal.value) == signal
+        await RisingEdge(dut.clk)
+    assert np.array_equal(bench.spad.rows, bench.reference.spad)
 
 
 @cocotb.test()

@@ -12,7 +12,8 @@ WORDS = ("smallest", "negative", "-1", "0", "1", "positive", "largest")
 """Kinds of int32."""
 
 POINTS = (
-    streams("vector", ("instr",)),
+    # The engine decodes one instruction at a time.
+    streams("vector", ("instr",), "instr, back to back"),
     Point("vector.opcode", "Every vector instruction.", names(OPS)),
     Point("vector.operand", "Every operand at its corners, as the engine gets it.", engine_bins(OPS)),
     Point("vector.post", "Every operation with every post step into both memories.", cross(names(ALU), POSTS, SPACES)),
