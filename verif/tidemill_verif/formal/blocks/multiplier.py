@@ -56,9 +56,7 @@ PROOFS = tuple(
     Proof(
         f"latency_{latency}",
         partial(MultiplierHarness, latency),
-        {
-            "product": f"`p` is the signed product of the {_BITS[latency]}-bit factors of {latency} cycle(s) before"
-        },
+        {"product": f"`p` is the signed product of the {_BITS[latency]}-bit factors of {latency} cycle(s) before"},
         (Twin("product", _FILE, "product.eq(a * b)", "product.eq(a.as_unsigned() * b)"),),
         {"negative": "a product of factors of different signs"},
         depth=latency + 3,
