@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from itertools import cycle
+from itertools import combinations, cycle
 from typing import Any
 
 import cocotb
@@ -231,9 +231,12 @@ async def test_faults(dut: Any) -> None:
     await unit.write("IRQ_ENABLE", 7)
     address = 0x1234_5670
     await unit.write("PROG_ADDR", address)
-    for round_number in range(16):
-        units = sorted(rng.sample(range(len(Unit)), 1 if round_number < 2 else 3))
-        faults = {i: (rng.choice(list(Cause)[1:]), rng.getrandbits(24), rng.getrandbits(32)) for i in units}
+    pairs = list(combinations(range(len(Unit)), 2))
+    causes = list(Cause)[1:]
+    rounds = [[number] for number in range(len(Unit))] + [sorted({*pair, rng.randrange(len(Unit))}) for pair in pairs]
+    for round_number, units in enumerate(rounds):
+        faults = {i: (rng.choice(causes), rng.getrandbits(24), rng.getrandbits(32)) for i in units}
+        faults[units[0]] = (causes[round_number % len(causes)], *faults[units[0]][1:])
         await unit.run()
         after_halt = round_number % 4 == 3
         if after_halt:
@@ -289,6 +292,67 @@ async def test_soft_reset(dut: Any) -> None:
     dut.quiet.value = 0
     await unit.run()
     await unit.halt()
+
+
+@cocotb.test()
+async def test_start_while_resetting_and_reset_while_halting(dut: Any) -> None:
+    """A start during a soft reset is ignored; a soft reset after halt, before quiet, ends without done."""
+    unit = await host(dut)
+    await unit.run()
+    await unit.write("CONTROL", SOFT_RESET)
+    starts = unit.starts
+    await unit.write("CONTROL", START)
+    await unit.wait(20)
+    assert await unit.read("STATUS") == RESETTING
+    dut.quiet.value = 1
+    await unit.wait(20)
+    dut.quiet.value = 0
+    assert unit.starts == starts
+    assert await unit.read("STATUS") == 0
+    await unit.run()
+    dut.halted.value = 1
+    await unit.wait(10)
+    await unit.recover()
+    dut.halted.value = 0
+    assert await unit.read("IRQ_STATUS") == 0
+
+
+@cocotb.test()
+async def test_masked_events_show_in_the_status_only(dut: Any) -> None:
+    """With no event enabled the interrupt line stays low; enabling one afterwards raises it."""
+    unit = await host(dut)
+    await unit.write("IRQ_ENABLE", 0)
+    await unit.run()
+    dut.user_irq.value = 1
+    await unit.wait(1)
+    dut.user_irq.value = 0
+    unit.fault(2, Cause.WINDOW, 3, 4)
+    await unit.wait(10)
+    unit.fault(2, 0, 0, 0, valid=0)
+    both = bit("IRQ_STATUS", "error") | bit("IRQ_STATUS", "user")
+    assert await unit.read("IRQ_STATUS") == both
+    assert not dut.irq.value
+    await unit.write("IRQ_ENABLE", bit("IRQ_ENABLE", "user"))
+    await unit.wait(3)
+    assert dut.irq.value
+    await unit.write("IRQ_STATUS", both)
+    await unit.wait(3)
+    assert not dut.irq.value
+    await unit.recover()
+
+
+@cocotb.test()
+async def test_requests_that_wait_are_answered_in_order(dut: Any) -> None:
+    """Reads and writes offered while others are under way."""
+    unit = await host(dut)
+    values = [unit.rng.getrandbits(32) for _ in range(12)]
+    names = ("READ_BASE", "READ_LIMIT", "WRITE_BASE", "WRITE_LIMIT")
+    writes = [unit.bus.init_write(offset(names[k % 4]), value.to_bytes(4, "little")) for k, value in enumerate(values)]
+    reads = [unit.bus.init_read(offset("MAGIC"), 4) for _ in range(12)]
+    for event in (*writes, *reads):
+        await event.wait()
+    assert [int.from_bytes(event.data.data, "little") for event in reads] == [csr.MAGIC] * 12
+    assert [await unit.read(name) for name in names] == values[-4:]
 
 
 @cocotb.test()

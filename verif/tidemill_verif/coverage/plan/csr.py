@@ -9,7 +9,8 @@ WRITABLE = tuple(register.name for register in CSRS if register.access is Access
 IRQS = ("done", "error", "user")
 
 POINTS = (
-    streams("csr", ("aw", "w", "b", "ar", "r")),
+    # One read and one write at a time.
+    streams("csr", ("aw", "w", "b", "ar", "r"), *(f"{name}, back to back" for name in ("aw", "w", "b", "ar", "r"))),
     Point(
         "csr.read",
         "Every register and counter is read, and words that do not exist.",

@@ -90,9 +90,8 @@ class Engine:
         if name == "mx.wload":
             self._loaded = True
         if name == "mx.run":
-            hit(
-                "matrix.loops", join(*(f"{key} {'1' if count == 1 else 'more'}" for key, count in self._counts.items()))
-            )
+            counts = (f"n{level} {'1' if self._act[f'n{level}'] == 1 else 'more'}" for level in range(3))
+            hit("matrix.loops", join(*counts))
             kinds = "accumulate" if values["accumulate"] else "overwrite", "swap" if values["swap"] else "keep"
             hit("matrix.run", join(*kinds))
             if self._loaded and not values["swap"]:
