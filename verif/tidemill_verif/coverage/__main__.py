@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tidemill.config import preset
 from tidemill_verif.coverage import report
 from tidemill_verif.coverage.collect import VARIABLE
+from tidemill_verif.coverage.corner_programs import corner_programs
 from tidemill_verif.coverage.results import CoverageError, read, read_exclusions
 
 SUITES = ("tests/hdl", "tests/rtl")
@@ -59,32 +62,27 @@ def run_tests(folder: Path, jobs: int, progress: Progress) -> None:
 
 
 def run_programs(folder: Path, jobs: int, programs: int, progress: Progress) -> None:
-    """Run random programs in lockstep on the whole machine, in `jobs` processes. Raises `CoverageError`."""
-    task = progress.add_task("random programs", total=programs)
+    """Run the corner programs and random programs in lockstep on the whole machine, in `jobs` processes at a time.
+    Raises `CoverageError`."""
+    shares = [["--corners"]]
+    step = -(-programs // jobs)
+    for first in range(0, programs, step):
+        shares.append(["--first", str(first), "--programs", str(min(step, programs - first))])
+    corners = sum(1 for _ in corner_programs(preset(MACHINE)))
+    task = progress.add_task("programs", total=corners + programs)
     lock = threading.Lock()
-    failures: list[CoverageError] = []
 
     def advance() -> None:
         with lock:
             progress.advance(task)
 
-    def share(job: int) -> None:
-        first, end = programs * job // jobs, programs * (job + 1) // jobs
-        if first == end:
-            return
-        options = ["--preset", MACHINE, "--first", str(first), "--programs", str(end - first)]
-        try:
-            _run([sys.executable, "-m", "tidemill_verif.coverage.machine", *options], _environment(folder), advance)
-        except CoverageError as error:
-            failures.append(error)
+    def run(share: list[str]) -> None:
+        command = [sys.executable, "-m", "tidemill_verif.coverage.machine", "--preset", MACHINE, *share]
+        _run(command, _environment(folder), advance)
 
-    threads = [threading.Thread(target=share, args=(job,)) for job in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(jobs) as pool:
+        for ended in [pool.submit(run, share) for share in shares]:
+            ended.result()
 
 
 def _environment(folder: Path) -> dict[str, str]:
