@@ -143,7 +143,8 @@ async def test_a_reset_clears_the_weights_and_forgets_what_is_under_way(dut: Any
         for r in range(feeder.rows):
             await feeder.step(weight=(r, _row(rng, feeder.cols)))
         for number in range(under_way):
-            await feeder.step(_row(rng, feeder.rows), number % 3 == 0, (feeder.rows - 1, _row(rng, feeder.cols)))
+            weight = (number - 1, _row(rng, feeder.cols)) if 1 <= number <= feeder.rows else None
+            await feeder.step(_row(rng, feeder.rows), number == 0, weight)
         feeder.expected.clear()
         feeder.seen = 0
         dut.act__valid.value = 0
@@ -166,6 +167,8 @@ async def test_rows_may_be_loaded_again_in_any_order(dut: Any) -> None:
     for _ in range(30):
         for r in choice.sample(range(feeder.rows), choice.randint(1, feeder.rows)):
             await feeder.step(weight=(r, _row(rng, feeder.cols)))
+        for _ in range(2):
+            await feeder.step()
         await feeder.step(_row(rng, feeder.rows), True)
         for _ in range(feeder.rows + feeder.cols):
             await feeder.step(_row(rng, feeder.rows))
