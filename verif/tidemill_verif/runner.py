@@ -16,7 +16,7 @@ from cocotb_tools.runner import get_runner
 
 from tidemill_verif.benches import PARAMS_VARIABLE
 from tidemill_verif.cache import build_once, content_key
-from tidemill_verif.coverage.collect import VERILATOR_FLAGS, keep_code_coverage, wanted
+from tidemill_verif.coverage.collect import VERILATOR_FLAGS, code_wanted, keep_code_coverage
 from tidemill_verif.elaborate import Design, verilog_file
 from tidemill_verif.toolchain import WAIVERS, build_env, verilator_version
 
@@ -78,7 +78,7 @@ def run_bench(
     if public not in ("ports", "all"):
         raise ValueError(f"public must be 'ports' or 'all', not {public!r}")
     waves = waves_wanted()
-    source = verilog_file(design, positions=wanted())
+    source = verilog_file(design, positions=code_wanted())
     folder = _build(source, public, waves)
     results = results_root() / f"{name}-s{seed}"
     shutil.rmtree(results, ignore_errors=True)
@@ -117,7 +117,7 @@ def run_bench(
 
 def _build(source: Path, public: str, waves: bool) -> Path:
     """Folder with the simulation of `source`, built at most once."""
-    build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if wanted() else _SMALL)]
+    build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if code_wanted() else _SMALL)]
 
     def build(folder: Path) -> None:
         sources = [WAIVERS, source]

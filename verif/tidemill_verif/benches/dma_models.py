@@ -90,7 +90,11 @@ class InstructionSource:
 
     def __init__(self, dut: SimHandleBase, program: list[Instruction], rng: Random, stall: float) -> None:
         self.dut, self.rng, self.stall = dut, rng, stall
-        self.words = [encode(name, **values) | pc_of(k) << 128 for k, (name, values) in enumerate(program)]
+        # Engines do not look at `wait`.
+        self.words = [
+            encode(name, **{"wait": rng.getrandbits(16), **values}) | pc_of(k) << 128
+            for k, (name, values) in enumerate(program)
+        ]
         self.sent = 0
         self.offered = False
 
@@ -247,7 +251,7 @@ def sample_program(
             coverage.line(name, first, nbytes, window)
 
 
-UPPER = (0, 0x5500_0000, 0xAA00_0000, 0x7F80_0000, 0xFE00_0000)
+UPPER = (0, 0x00C0_0000, 0x5500_0000, 0xAA00_0000, 0x7F80_0000, 0xFE00_0000)
 """What may be added to the addresses of `random_program`, to use all of their bits."""
 
 

@@ -12,7 +12,7 @@ from cocotb.triggers import RisingEdge
 
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-from tidemill.isa import ACC_SPACE, encode
+from tidemill.isa import ACC_SPACE, WAIT, encode
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.streams import Stalls, StreamSource
@@ -135,7 +135,8 @@ async def _check(
     for pc, word in enumerate(program):
         reference.execute(word)
         sampler.instruction(word)
-        source.put(word | pc_of(pc) << 128)
+        # The engine does not look at `wait`.
+        source.put(word | (pc_of(pc) & 0xFFFF) << WAIT.lo | pc_of(pc) << 128)
     for write in reference.writes:
         sampler.write(write.row, write.accumulate)
     for _ in range(LIMIT):

@@ -52,7 +52,7 @@ class Bench:
     async def run(self, mnemonic: str, **values: int) -> int:
         """Execute one instruction on both sides and compare everything; the cycles it took."""
         signal = self.rng.choice((0, 0xFFFF, 1 << self.rng.randrange(16), self.rng.getrandbits(16)))
-        word = encode(mnemonic, signal=signal, **values)
+        word = encode(mnemonic, wait=self.rng.getrandbits(16), signal=signal, **values)
         fault = None
         try:
             self.reference.execute(word)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,12 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tidemill.config import preset
 from tidemill_verif.coverage import report
-from tidemill_verif.coverage.collect import VARIABLE
+from tidemill_verif.coverage.collect import CODE_VARIABLE, VARIABLE
 from tidemill_verif.coverage.corner_programs import corner_programs
 from tidemill_verif.coverage.results import CoverageError, read, read_exclusions
 
-SUITES = ("tests/hdl", "tests/rtl")
-"""Tests that are run."""
+BLOCKS = ("tests/hdl",)
+"""Tests of the blocks, run with functional and code coverage."""
+WHOLE = ("tests/rtl/test_errors.py", "tests/rtl/test_counters.py", "tests/rtl/test_device.py")
+"""Tests of the whole machine, run with functional coverage only: each opens the machine anew."""
 DESELECTED = "not lint and not axi_rules and not base and not large and not small"
 """Builds that would only repeat what the smaller ones cover, at several times the cost, and tests of other things."""
 MACHINE = "tiny"
@@ -49,16 +51,18 @@ def _run(command: list[str], environment: dict[str, str], advance: Callable[[], 
         raise CoverageError("the regression failed:\n" + "".join(said[-_TAIL:]))
 
 
-def run_tests(folder: Path, jobs: int, progress: Progress) -> None:
-    """Run the tests of `SUITES` with coverage into `folder`. Raises `CoverageError` where one fails."""
-    missing = [suite for suite in SUITES if not Path(suite).is_dir()]
+def run_tests(folder: Path, jobs: int, suites: Sequence[str], code: bool, progress: Progress) -> None:
+    """Run the tests of `suites` with coverage into `folder`. Raises `CoverageError` where one fails."""
+    missing = [suite for suite in suites if not Path(suite).exists()]
     if missing:
         raise CoverageError(f"no {', '.join(missing)} in {Path.cwd()}: run it where the checkout is")
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", DESELECTED, *SUITES]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", DESELECTED, *suites]
     listing = subprocess.run([*pytest, "--collect-only", "-q"], capture_output=True, text=True, check=False)
-    task = progress.add_task("tests", total=sum("::" in line for line in listing.stdout.splitlines()))
+    total = sum("::" in line for line in listing.stdout.splitlines())
+    task = progress.add_task("blocks" if code else "machine", total=total)
     command = [*pytest, "-v", "-n", str(jobs), "--dist", "worksteal", "--timeout", "3600"]
-    _run(command, _environment(folder), lambda: progress.advance(task))
+    environment = {**_environment(folder), CODE_VARIABLE: str(int(code))}
+    _run(command, environment, lambda: progress.advance(task))
 
 
 def run_programs(folder: Path, jobs: int, programs: int, progress: Progress) -> None:
@@ -107,7 +111,8 @@ def main(folder: Path, reuse: bool, jobs: int, programs: int, page: Path | None,
         if not reuse:
             shutil.rmtree(folder, ignore_errors=True)
             with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-                run_tests(folder.resolve(), jobs, progress)
+                run_tests(folder.resolve(), jobs, BLOCKS, True, progress)
+                run_tests(folder.resolve(), jobs, WHOLE, False, progress)
                 run_programs(folder.resolve(), jobs, programs, progress)
         results = read(folder, exclusions)
     except CoverageError as error:

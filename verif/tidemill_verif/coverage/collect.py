@@ -19,6 +19,8 @@ from tidemill_verif.coverage.plan import PLAN
 
 VARIABLE = "TIDEMILL_COVERAGE"
 """Environment variable with the folder that takes what is collected."""
+CODE_VARIABLE = "TIDEMILL_CODE_COVERAGE"
+"""0: functional coverage only, from builds as fast as any."""
 VERILATOR_FLAGS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
 """What measures code coverage: every named signal of up to 4096 bits."""
 FUNCTIONAL, CODE = "functional", "code"
@@ -40,10 +42,15 @@ def wanted() -> bool:
     return folder() is not None
 
 
+def code_wanted() -> bool:
+    """Whether code coverage is among it."""
+    return wanted() and os.environ.get(CODE_VARIABLE, "1") != "0"
+
+
 def keep_code_coverage(dat: Path, name: str) -> None:
     """Move Verilator's file `dat` to the others as `name`; nothing where coverage is not wanted."""
     target = folder()
-    if target is None:
+    if target is None or not code_wanted():
         return
     (target / CODE).mkdir(parents=True, exist_ok=True)
     shutil.move(dat, target / CODE / f"{name}.dat")

@@ -66,20 +66,22 @@ def _example(field: Field, name: str) -> int:
     return {"min": field.legal_min, "max": field.legal_max, "zero": 0, "minus one": -1, "inside": inside}[name]
 
 
-def _engine_corner(config: Config, op: Op, field: Field, name: str) -> list[int]:
-    """Instructions of the engine of `op` that use `field` at that corner, and leave its configuration as it was."""
+def _engine_corner(config: Config, op: Op, field: Field, name: str) -> tuple[list[int], list[int]]:
+    """Instructions that use `field` of `op` at that corner and leave its engine's configuration as it was: what must be
+    done before the other engines get busy, and the rest."""
     prefix = PREFIX[op.engine]
     defaults = _defaults(config, op.mnemonic)
     values = {**defaults, field.name: _example(field, name)}
+    early: list[int] = []
     before: list[int] = []
     after: list[int] = []
     if field.index is not None and not (field.name == "b" and values.get("b_imm")):
         needed = (defaults[field.name] - values[field.name]) % (1 << field.width)
-        before.append(encode("addi", rd=INDEX, rs=0, imm=needed - (needed >> 31 << 32)))
+        early.append(encode("addi", rd=INDEX, rs=0, imm=needed - (needed >> 31 << 32)))
         values[field.index] = INDEX
     if field.name == "wait" and values["wait"]:
         other = ENGINES[ENGINES.index(op.engine) - 1]
-        before.append(encode(f"{PREFIX[other]}.sync", signal=values["wait"]))
+        early.append(encode(f"{PREFIX[other]}.sync", signal=values["wait"]))
     if field.name == "signal" and values["signal"]:
         after.append(encode(f"{prefix}.sync", wait=values["signal"]))
     if field.name in ("n0", "n1", "n2") and op.mnemonic.endswith(".run"):
@@ -93,7 +95,15 @@ def _engine_corner(config: Config, op: Op, field: Field, name: str) -> list[int]
         runs = {"vx": "vx.add"}.get(prefix, f"{prefix}.run")
         post = {"post": 1} if op.mnemonic == "vx.quant" else {}
         after = [encode(runs, **_defaults(config, runs), **post), encode(op.mnemonic), *after]
-    return [*before, word, *after]
+    return early, [*before, word, *after]
+
+
+def _finishes() -> Iterator[list[int]]:
+    """Weight tiles whose loading ends while another engine completes an instruction in every cycle."""
+    for prefix in ("ld", "st", "vx"):
+        for gap in range(0, 20, 4):
+            syncs = [encode(f"{prefix}.sync")] * 7
+            yield [encode("mx.wload", src=40), *[encode("nop")] * gap, *syncs, encode("mx.run", act=30, acc=ACC_SPACE)]
 
 
 def _addresses(config: Config, engine: Engine) -> Iterator[list[int]]:
@@ -141,14 +151,14 @@ def corner_programs(config: Config) -> Iterator[Case]:
             for op in OPS if op.engine is engine for field in operands(op) for name in corners(field)
             if (op.mnemonic, field.name, name) not in IMPOSSIBLE
         ]  # fmt: skip
-        pieces += _addresses(config, engine)
-        pieces += [[encode(f"{PREFIX[engine]}.sync")]]
+        pieces += [([], piece) for piece in (*_addresses(config, engine), [encode(f"{PREFIX[engine]}.sync")])]
         for first in range(0, len(pieces), BATCH):
             words = []
-            for piece in pieces[first : first + BATCH]:
-                words += [*others, *piece, encode("fence")]
+            for early, rest in pieces[first : first + BATCH]:
+                words += [*early, *others, *rest, encode("fence")]
             yield _case(config, number, words)
             number += 1
+    yield _case(config, number, [word for piece in _finishes() for word in (*piece, encode("fence"))])
 
 
 def _case(config: Config, number: int, words: list[int]) -> Case:

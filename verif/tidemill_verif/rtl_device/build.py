@@ -16,7 +16,7 @@ from tidemill.config import Config
 from tidemill_hdl.top import Npu
 from tidemill_verif.agents.axi_rules import HEADER as RULES
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
-from tidemill_verif.coverage.collect import VERILATOR_FLAGS, wanted
+from tidemill_verif.coverage.collect import VERILATOR_FLAGS, code_wanted, wanted
 from tidemill_verif.coverage.probe import ProbedNpu
 from tidemill_verif.elaborate import hardware_key, verilog_file
 from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
@@ -94,7 +94,7 @@ def build_key(config: Config, trace: str) -> str:
         WAIVERS.read_bytes(),
         Path(__file__).read_bytes(),
         trace,
-        *((repr(VERILATOR_FLAGS), tree_key(*PROBE)) if wanted() else ()),
+        *((repr(VERILATOR_FLAGS), str(code_wanted()), tree_key(*PROBE)) if wanted() else ()),
     )
 
 
@@ -119,12 +119,14 @@ def _build(config: Config, trace: str, folder: Path) -> None:
         command += ["-LDFLAGS", "-llz4 -lz"] if trace == "fst" else []
         flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
     if wanted():
+        flags += f" -DTIDEMILL_PROBE -I{HARNESS.parent}"
+    if code_wanted():
         command += VERILATOR_FLAGS
-        flags += f" -DTIDEMILL_COVERAGE -I{HARNESS.parent}"
+        flags += " -DTIDEMILL_COVERAGE"
     else:
         # With coverage there are megabytes of C++ that run once, which Verilator leaves unoptimized.
         flags += " -Os"
-    verilog = verilog_file(design, positions=wanted())
+    verilog = verilog_file(design, positions=code_wanted())
     command += ["-CFLAGS", flags, str(WAIVERS), str(verilog), str(HARNESS)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
     if result.returncode:

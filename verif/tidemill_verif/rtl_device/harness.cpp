@@ -17,8 +17,10 @@
 #include "Vtop___024root.h"
 #include "axi_rules.h"
 #include "verilated.h"
-#ifdef TIDEMILL_COVERAGE
+#ifdef TIDEMILL_PROBE
 #include "probe.h"
+#endif
+#ifdef TIDEMILL_COVERAGE
 #include "verilated_cov.h"
 #endif
 #ifdef TIDEMILL_TRACE_FST
@@ -113,7 +115,7 @@ struct Model {
 #ifdef TIDEMILL_TRACE
     std::unique_ptr<Trace> trace;
 #endif
-#ifdef TIDEMILL_COVERAGE
+#ifdef TIDEMILL_PROBE
     Probe probe;
 #endif
 
@@ -262,7 +264,7 @@ struct Model {
 
     void step() {
         drive();
-#ifdef TIDEMILL_COVERAGE
+#ifdef TIDEMILL_PROBE
         probe.sample(top, cycle);
 #endif
         observe(false);
@@ -446,13 +448,15 @@ int tm_trace_open(Model* model, const char* path) {
 #endif
 }
 
-#ifdef TIDEMILL_COVERAGE
+#ifdef TIDEMILL_PROBE
 uint64_t tm_probe_count(const Model* model) { return model->probe.events.size(); }
 
 const void* tm_probe_events(const Model* model) { return model->probe.events.data(); }
 
 void tm_probe_clear(Model* model) { model->probe.events.clear(); }
+#endif
 
+#ifdef TIDEMILL_COVERAGE
 void tm_coverage_write(Model* model, const char* path) { model->context.coveragep()->write(path); }
 #endif
 

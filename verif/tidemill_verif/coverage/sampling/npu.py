@@ -18,8 +18,9 @@ from tidemill.csr import Cause, Unit, bit, offset
 from tidemill.isa import ACC_SPACE, BY_OPCODE, ENGINES, INSTRUCTION_BYTES, SIGNAL, WAIT, Engine, decode
 from tidemill.iss.frontend import Frontend
 from tidemill.iss.memory import MachineFault
-from tidemill_verif.coverage.collect import CODE, folder, hit
+from tidemill_verif.coverage.collect import CODE, code_wanted, folder, hit
 from tidemill_verif.coverage.isa_bins import operand_hits
+from tidemill_verif.coverage.plan import PLAN
 from tidemill_verif.coverage.plan.npu import ERRORS
 from tidemill_verif.coverage.plan.sync import DONES, ENGINE_NAMES
 from tidemill_verif.coverage.point import join
@@ -27,6 +28,7 @@ from tidemill_verif.coverage.sampling.sync import bits
 from tidemill_verif.toolchain import build_env, verilator_bin
 
 MATRIX, WEIGHTS = ENGINES.index(Engine.MATRIX), DONES.index("weights")
+_CONCURRENT = PLAN["npu.operand_concurrent"].bin_set
 _EVENT = np.dtype([("cycle", "<u8"), ("kind", "<u4"), ("word", "<u4", 4)], align=True)
 _COMPLETIONS = 4
 _MAX_STEPS = 200_000
@@ -43,7 +45,6 @@ class NpuSampler:
         lib.tm_probe_count.restype, lib.tm_probe_count.argtypes = ctypes.c_uint64, [ctypes.c_void_p]
         lib.tm_probe_events.restype, lib.tm_probe_events.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         lib.tm_probe_clear.restype, lib.tm_probe_clear.argtypes = None, [ctypes.c_void_p]
-        lib.tm_coverage_write.restype, lib.tm_coverage_write.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p]
         self._config, self._lib, self._handle, self._memory = config, lib, handle, memory
         self._registers = dict.fromkeys(_OFFSETS.values(), 0)
         self._cause = Cause.NONE
@@ -87,12 +88,14 @@ class NpuSampler:
         """Sample what is left and keep the code coverage."""
         self._finish()
         target = folder()
-        if target is None:
+        if target is None or not code_wanted():
             return
         (target / CODE).mkdir(parents=True, exist_ok=True)
         kept = target / CODE / f"npu-{self._config.name}-{os.getpid()}.dat"
         part = kept.with_name(f"{uuid.uuid4().hex}.part")
-        self._lib.tm_coverage_write(self._handle, str(part).encode())
+        write = self._lib.tm_coverage_write
+        write.restype, write.argtypes = None, [ctypes.c_void_p, ctypes.c_char_p]
+        write(self._handle, str(part).encode())
         if kept.exists():
             merged = part.with_suffix(".merged")
             command = [verilator_bin() / "verilator_coverage", "--write", merged, kept, part]
@@ -175,7 +178,8 @@ class NpuSampler:
         self._seen.add((word, other))
         name = ENGINE_NAMES[other]
         hit("npu.concurrent", join(BY_OPCODE[word & 0xFF].mnemonic, name))
-        hit("npu.operand_concurrent", *(join(operand, name) for operand in self._operands(word)))
+        bins = (join(operand, name) for operand in self._operands(word))
+        hit("npu.operand_concurrent", *(found for found in bins if found in _CONCURRENT))
 
     def _completed(self, inside: list[list[int]], dones: int) -> None:
         ports = [port for port in range(len(DONES)) if dones >> port & 1]
