@@ -147,10 +147,13 @@ async def test_a_reset_clears_the_weights_and_forgets_what_is_under_way(dut: Any
             await feeder.step(_row(rng, feeder.rows), number == 0, weight)
         feeder.expected.clear()
         feeder.seen = 0
-        dut.act__valid.value = 0
-        dut.weight__valid.value = 0
-        await clock.reset(dut, 1)
+        # What comes with the reset is forgotten, too.
+        dut.act__valid.value = dut.act__swap.value = dut.weight__valid.value = under_way % 2
+        dut.rst.value = 1
+        await RisingEdge(dut.clk)
+        dut.rst.value = 0
         feeder.active[:] = 0
+        await feeder.step()
         for _ in range(feeder.latency):
             await feeder.step(_row(rng, feeder.rows))
         await feeder.drain()
