@@ -189,6 +189,13 @@ def test_an_exclusion_names_signals_as_the_report_does(pattern: str, covered: se
     assert {what for what in found if exclusion.covers(what)} == covered
 
 
+def test_a_block_without_branches_has_all_its_lines_only_if_it_was_measured() -> None:
+    assert Results().percent("npu", LINE) == 0
+    measured = Results(code={CodePoint("top.py", TOGGLE, "top.py:1", "irq rises"): True})
+    assert measured.percent("npu", LINE) == 100
+    assert measured.percent("npu", TOGGLE) == 100
+
+
 def test_signals_are_listed_with_their_bits() -> None:
     points = [CodePoint("f", TOGGLE, "f:1", f"a[{bit}] {edge}") for bit in (0, 2, 3) for edge in ("rises", "falls")]
     points += [CodePoint("f", TOGGLE, "f:1", "b rises")]

@@ -359,7 +359,7 @@ async def test_random_programs(dut: Any) -> None:
         words = random_block(rng, rng.choice((5, 20, 60, 150)), rng.randint(0, unit.config.loop_depth), 6)
         words.append(isa.encode("halt"))
         words += [rng.getrandbits(128) for _ in range(rng.choice((0, 3, 20)))]
-        addr = 16 * rng.randrange(1 << 20)
+        addr = 16 * rng.randrange(1 << 28)
         if interpret(unit.config, words, addr, {}) is None:
             continue
         unit.latency = rng.choice((0, 10, 60))
@@ -388,7 +388,7 @@ async def test_random_faults(dut: Any) -> None:
             words[at] = isa.encode("endloop")
         elif kind == 3:
             words[at] ^= 1 << rng.randrange(128)
-        addr = 16 * rng.randrange(1 << 20)
+        addr = 16 * rng.randrange(1 << 28)
         trace = interpret(unit.config, words, addr, bad)
         if trace is None:
             continue

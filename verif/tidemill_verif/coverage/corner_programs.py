@@ -75,7 +75,8 @@ def _engine_corner(config: Config, op: Op, field: Field, name: str) -> tuple[lis
     early: list[int] = []
     before: list[int] = []
     after: list[int] = []
-    if field.index is not None and not (field.name == "b" and values.get("b_imm")):
+    row_0 = name == "min" and field.kind is Kind.LOCAL and not defaults[field.name] & ACC_SPACE
+    if field.index is not None and not row_0:
         needed = (defaults[field.name] - values[field.name]) % (1 << field.width)
         early.append(encode("addi", rd=INDEX, rs=0, imm=needed - (needed >> 31 << 32)))
         values[field.index] = INDEX

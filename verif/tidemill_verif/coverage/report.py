@@ -12,15 +12,16 @@ from rich.table import Table
 
 from tidemill_verif.coverage.code import LINE, TOGGLE, CodePoint
 from tidemill_verif.coverage.plan import BLOCKS, FILES
-from tidemill_verif.coverage.results import FUNCTIONAL_KIND, TARGETS, Results, Tally
+from tidemill_verif.coverage.results import FUNCTIONAL_KIND, TARGETS, Results
 
 KINDS = (FUNCTIONAL_KIND, LINE, TOGGLE)
 _BIT = re.compile(r"^(.*?)(?:\[(\d+)\])? (rises|falls)$")
 
 
-def _cell(tally: Tally) -> str:
+def _cell(results: Results, block: str, kind: str) -> str:
+    tally = results.tally(block, kind)
     excluded = f" (-{tally.excluded})" if tally.excluded else ""
-    return f"{tally.percent:.2f}% of {tally.reachable}{excluded}"
+    return f"{results.percent(block, kind):.2f}% of {tally.reachable}{excluded}"
 
 
 def print_table(results: Results, console: Console) -> None:
@@ -31,9 +32,8 @@ def print_table(results: Results, console: Console) -> None:
     for block in BLOCKS:
         cells = []
         for kind in KINDS:
-            tally = results.tally(block, kind)
-            colour = "green" if tally.percent >= TARGETS[kind] else "red"
-            cells.append(f"[{colour}]{_cell(tally)}[/]")
+            colour = "green" if results.percent(block, kind) >= TARGETS[kind] else "red"
+            cells.append(f"[{colour}]{_cell(results, block, kind)}[/]")
         table.add_row(block, *cells)
     console.print(table)
 
@@ -54,7 +54,7 @@ def page(results: Results) -> str:
         "|---|---|---|---|---|",
     ]
     for block in BLOCKS:
-        cells = " | ".join(_cell(results.tally(block, kind)) for kind in KINDS)
+        cells = " | ".join(_cell(results, block, kind) for kind in KINDS)
         lines.append(f"| {block} | {', '.join(f'`{name}`' for name in FILES[block])} | {cells} |")
     lines += ["", "## Holes", ""]
     for block in BLOCKS:
