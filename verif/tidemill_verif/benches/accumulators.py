@@ -9,25 +9,35 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from tidemill.config import preset
+from tidemill.config import Config, preset
 from tidemill.golden.matrix import accumulate
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params
+from tidemill_verif.benches.memory_models import ArrayPort, MemoryModel, Shape, random_traffic
 from tidemill_verif.coverage.sampling import memory as coverage
 from tidemill_verif.matrix_reference import row_bits
+
+READERS, WRITERS = 3, 2
+LATENCY = 5
 
 
 def _sums_bits(sums: np.ndarray, width: int) -> int:
     return sum((int(value) & ((1 << width) - 1)) << (width * lane) for lane, value in enumerate(sums))
 
 
-async def _setup(dut: Any, stall: float) -> tuple[Any, list[ReadRequester], list[WriteRequester]]:
+def _model(dut: Any, config: Config) -> MemoryModel:
+    array = ArrayPort(config.cols, config.psum_bits, params()["commit_latency"], params()["hazard_distance"])
+    return MemoryModel(dut, Shape(config.acc_rows, config.acc_banks, READERS, WRITERS, LATENCY), array)
+
+
+async def _setup(dut: Any, stall: float) -> tuple[Config, list[ReadRequester], list[WriteRequester]]:
     config, seed = preset(params()["preset"]), params()["seed"]
-    readers = [ReadRequester(dut, f"r__{p}", seed=seed, stall=stall) for p in range(3)]
+    readers = [ReadRequester(dut, f"r__{p}", seed=seed, stall=stall) for p in range(READERS)]
     bits = (config.acc_rows - 1).bit_length()
-    writers = [WriteRequester(dut, f"w__{p}", bits, seed=seed, stall=stall) for p in range(2)]
+    writers = [WriteRequester(dut, f"w__{p}", bits, seed=seed, stall=stall) for p in range(WRITERS)]
     dut.array__valid.value = 0
+    _model(dut, config)
     await clock.start(dut)
     coverage.watch_accumulators(dut, config, params()["commit_latency"], params()["hazard_distance"])
     return config, readers, writers
@@ -134,3 +144,12 @@ async def test_accumulates_of_one_row_at_the_hazard_distance_add_up(dut: Any) ->
     readers[0].put(5)
     await readers[0].drain()
     assert readers[0].responses[-1][1] == row_bits(ones * -143)
+
+
+@cocotb.test()
+async def test_every_cycle_of_random_traffic_with_resets(dut: Any) -> None:
+    """Who is served, who waits and what is read, cycle by cycle; a reset forgets what waits and keeps the memory."""
+    config = preset(params()["preset"])
+    bank = config.acc_rows // config.acc_banks
+    rows = [first + row for first in range(0, config.acc_rows, bank) for row in (0, 1, bank // 2, bank - 1)]
+    await random_traffic(dut, _model(dut, config), random.Random(params()["seed"]), 1500, rows, 32 * config.cols)

@@ -8,21 +8,27 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
-from tidemill.config import preset
+from tidemill.config import Config, preset
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.memory_ports import ReadRequester, WriteRequester
 from tidemill_verif.benches import params
+from tidemill_verif.benches.memory_models import MemoryModel, Shape, random_traffic
 from tidemill_verif.coverage.sampling import memory as coverage
 
 READERS, WRITERS = 5, 2
 LATENCY = 5
 
 
-async def _setup(dut: Any, stall: float) -> tuple[Any, list[ReadRequester], list[WriteRequester]]:
+def _shape(config: Config) -> Shape:
+    return Shape(config.spad_rows, config.spad_banks, READERS, WRITERS, LATENCY)
+
+
+async def _setup(dut: Any, stall: float) -> tuple[Config, list[ReadRequester], list[WriteRequester]]:
     config, seed = preset(params()["preset"]), params()["seed"]
     readers = [ReadRequester(dut, f"r__{p}", seed=seed, stall=stall) for p in range(READERS)]
     bits = (config.spad_rows - 1).bit_length()
     writers = [WriteRequester(dut, f"w__{p}", bits, seed=seed, stall=stall) for p in range(WRITERS)]
+    MemoryModel(dut, _shape(config))
     await clock.start(dut)
     coverage.watch_scratchpad(dut, config)
     return config, readers, writers
@@ -97,3 +103,13 @@ async def test_the_lower_port_wins_a_bank(dut: Any) -> None:
     assert [reader.stall_cycles > 0 for reader in readers] == [False, True, True, True, True]
     assert [writer.stall_cycles > 0 for writer in writers] == [False, True]
     assert readers[4].stall_cycles > readers[1].stall_cycles
+
+
+@cocotb.test()
+async def test_every_cycle_of_random_traffic_with_resets(dut: Any) -> None:
+    """Who is served, who waits and what is read, cycle by cycle; a reset forgets what waits and keeps the memory."""
+    config = preset(params()["preset"])
+    bank = config.spad_rows // config.spad_banks
+    rows = [first + row for first in range(0, config.spad_rows, bank) for row in (0, 1, bank // 2, bank - 1)]
+    model = MemoryModel(dut, _shape(config))
+    await random_traffic(dut, model, random.Random(params()["seed"]), 1500, rows, 8 * config.rows)

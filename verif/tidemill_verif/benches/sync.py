@@ -11,34 +11,22 @@ from cocotb.triggers import RisingEdge
 
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-from tidemill.isa import ENGINES, SIGNAL, WAIT, Engine
+from tidemill.isa import ENGINES
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
+from tidemill_verif.benches.sync_models import (
+    DONES,
+    MATRIX,
+    WEIGHT_LOADER,
+    CycleModel,
+    engine_of,
+    instruction,
+    random_traffic,
+    signal_of,
+    wait_of,
+)
 from tidemill_verif.coverage.sampling import sync as coverage
-
-DONES = 5
-WEIGHT_LOADER = 4
-MATRIX = ENGINES.index(Engine.MATRIX)
-
-
-def instruction(rng: random.Random, pc: int, wait: int = 0, signal: int = 0) -> int:
-    """Payload of an instruction with these masks and otherwise random bits."""
-    word = rng.getrandbits(128)
-    pc |= rng.getrandbits(16) << 8
-    for spec, value in ((WAIT, wait), (SIGNAL, signal)):
-        word = word & ~(((1 << spec.width) - 1) << spec.lo) | value << spec.lo
-    return word | pc << 128
-
-
-def wait_of(payload: int) -> int:
-    """Wait mask of a payload."""
-    return payload >> WAIT.lo & 0xFFFF
-
-
-def signal_of(payload: int) -> int:
-    """Signal mask of a payload."""
-    return payload >> SIGNAL.lo & 0xFFFF
 
 
 class Model:
@@ -101,7 +89,7 @@ class Model:
                     due = max(last, self.cycle + self.rng.randint(0, self.work))
                     self.inside[port].append((due, signal_of(payload)))
             for port, mask in arrived:
-                engine = MATRIX if port == WEIGHT_LOADER else port
+                engine = engine_of(port)
                 self.finished[engine] += 1
                 self.still[engine] = 0
                 for s in range(16):
@@ -148,10 +136,15 @@ def program(rng: random.Random, config: Config, length: int) -> list[tuple[int, 
     return out
 
 
+def configuration() -> Config:
+    """Of the design under test."""
+    return preset(params()["preset"]).replace(**params().get("changes", {}))
+
+
 async def model(dut: Any, stall: float, work: int) -> tuple[Model, random.Random]:
     """A reset model and the bench's random numbers."""
-    config = preset(params()["preset"]).replace(**params().get("changes", {}))
-    result = Model(dut, config, params()["seed"], stall, work)
+    result = Model(dut, configuration(), params()["seed"], stall, work)
+    CycleModel(dut, result.config)
     await start(dut)
     return result, random.Random(params()["seed"])
 
@@ -316,3 +309,31 @@ async def test_timing(dut: Any) -> None:
         await RisingEdge(dut.clk)
     dut._log.info(f"done to issue: {unit.cycle - began} cycles")
     assert unit.cycle - began == 4
+
+
+@cocotb.test()
+async def test_every_cycle_of_random_traffic_with_resets(dut: Any) -> None:
+    """Every port in every cycle, also after resets at any moment."""
+    CycleModel(dut, configuration())
+    await random_traffic(dut, random.Random(params()["seed"]), 2500)
+
+
+@cocotb.test()
+async def test_as_many_as_may_be_under_way(dut: Any) -> None:
+    """255 instructions in each engine at once are all counted."""
+    unit, rng = await model(dut, 0.0, 0)
+    unit.work = 1 << 30
+    for pc in range(255):
+        for source in unit.sources:
+            source.put(instruction(rng, pc))
+    while min(map(len, unit.history)) < 255:
+        await RisingEdge(dut.clk)
+    for port in unit.inside:
+        for number, (_, signal) in enumerate(port):
+            port[number] = (unit.cycle, signal)
+    while sum(unit.finished) < 4 * 255:
+        await RisingEdge(dut.clk)
+    for _ in range(10):
+        await RisingEdge(dut.clk)
+    assert int(dut.idle.value) == 15
+    assert not dut.busy.value
