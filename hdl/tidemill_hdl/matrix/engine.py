@@ -42,7 +42,6 @@ class MatrixEngine(wiring.Component):
     act, wgt : Out(ReadPort): scratchpad ports for activations and weights.
     acc : Out(AccumulatePort): must behave as `Accumulators.array` with its `hazard_distance` and `commit_latency`.
     row : Out(1): event, an activation row went into the array.
-    conflict : Out(1): event, a scratchpad request lost its bank.
     progress : Out(1): event, a row of activations or weights moved.
 
     Timing: an mx.run of M rows with the mx.wload of its tile costs max(M + 1, R + 1) cycles in the long run; an
@@ -67,7 +66,6 @@ class MatrixEngine(wiring.Component):
                 "wgt": Out(spad_read_port(config)),
                 "acc": Out(AccumulatePort(config)),
                 "row": Out(1),
-                "conflict": Out(1),
                 "progress": Out(1),
             }
         )
@@ -87,9 +85,6 @@ class MatrixEngine(wiring.Component):
         ]
         self._elaborate_decode(m, loader, walker, array.latency)
         self._elaborate_issue(m, loader, walker, array)
-        conflict = Signal()
-        m.d.sync += conflict.eq(self.act.stall | self.wgt.stall)
-        m.d.comb += self.conflict.eq(conflict)
         return m
 
     def _elaborate_decode(self, m: Module, loader: WeightLoader, walker: ActivationWalker, array_latency: int) -> None:

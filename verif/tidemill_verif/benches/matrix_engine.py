@@ -13,6 +13,7 @@ from cocotb.triggers import RisingEdge
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE, WAIT, encode
+from tidemill_hdl.matrix.array import SystolicArray
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.streams import Stalls, StreamSource
@@ -29,16 +30,19 @@ def pc_of(index: int) -> int:
 
 
 class ReadModel:
-    """A scratchpad read port: random ready, responses in order after 3 or more cycles."""
+    """A scratchpad read port: random ready, responses in order after 3 or more cycles.
 
-    def __init__(self, dut: Any, prefix: str, spad: np.ndarray, seed: int, stall: float) -> None:
+    `patience`: cycles that a request waits at most, and the response again.
+    """
+
+    def __init__(self, dut: Any, prefix: str, spad: np.ndarray, seed: int, stall: float, patience: int) -> None:
         self.dut, self.spad = dut, spad
         self.port = {name: getattr(dut, f"{prefix}__{name}") for name in ("req__valid", "req__ready", "req__payload")}
         self.rsp_valid, self.rsp_data = getattr(dut, f"{prefix}__rsp_valid"), getattr(dut, f"{prefix}__rsp_data")
-        self.lost = getattr(dut, f"{prefix}__stall")
         self.stalls = Stalls(f"{seed}/{prefix}", stall)
         self.rng = random.Random(f"{seed}/{prefix}/latency")
         self.stall = stall
+        self.patience = patience
         self.responses = 0
         self.rsp_valid.value = 0
         self.port["req__ready"].value = 0
@@ -46,43 +50,73 @@ class ReadModel:
 
     async def _run(self) -> None:
         waiting: deque[tuple[int, int]] = deque()
-        cycle, ready = 0, False
+        cycle, ready, refused = 0, False, 0
         while True:
             await RisingEdge(self.dut.clk)
             cycle += 1
             if self.dut.rst.value:
                 waiting.clear()
             elif ready and self.port["req__valid"].value:
-                extra = self.rng.choice((0, 0, 0, 1, 5, 20)) if self.stall else 0
+                extra = min(self.rng.choice((0, 0, 0, 1, 5, 20)), self.patience) if self.stall else 0
                 waiting.append((cycle + 2 + extra, int(self.port["req__payload"].value)))
             answer = bool(waiting) and waiting[0][0] <= cycle
             self.rsp_valid.value = int(answer)
             if answer:
                 self.rsp_data.value = row_bits(self.spad[waiting.popleft()[1]])
                 self.responses += 1
-            ready = not self.stalls()
+            ready = not self.stalls() or refused == self.patience
+            refused = 0 if ready else refused + 1
             self.port["req__ready"].value = int(ready)
-            self.lost.value = int(self.stall > 0 and self.rng.random() < 0.3)
 
 
 class Monitor:
-    """Records result rows, done pulses and the fault, and checks the distance of accumulates."""
+    """Records result rows and done pulses; checks the events, the distance of accumulates, and that a fault holds and
+    is the last that is heard of the engine."""
 
-    def __init__(self, dut: Any, weights: ReadModel, psum_bits: int, cols: int) -> None:
-        self.dut, self.weights, self.psum_bits, self.cols = dut, weights, psum_bits, cols
+    def __init__(self, dut: Any, weights: ReadModel, config: Config) -> None:
+        self.dut, self.weights, self.psum_bits, self.cols = dut, weights, config.psum_bits, config.cols
+        self.in_array = SystolicArray(config.rows, config.cols, config.psum_bits).latency - 1
+        """Cycles from the event of a row to its result."""
         self.cycle = 0
+        self.clear()
+        cocotb.start_soon(self._run())
+
+    def clear(self) -> None:
+        """Forget everything; for resets."""
         self.writes: list[tuple[int, int, bool, list[int]]] = []
         self.dones: list[tuple[int, int]] = []
         self.weight_dones: list[int] = []
         self.touched: dict[int, int] = {}
         self.last_response: dict[int, int] = {}
         self.rows = 0
-        cocotb.start_soon(self._run())
+        self.progress = 0
+        self.weights.responses = 0
+        self._flying = deque([False] * self.in_array)
+        self._fault: tuple[int, ...] | None = None
 
     def _lanes(self, bits: int) -> list[int]:
         width = self.psum_bits
         values = [(bits >> (width * lane)) & ((1 << width) - 1) for lane in range(self.cols)]
         return [value - (1 << width) if value >> (width - 1) else value for value in values]
+
+    def _events(self) -> None:
+        dut = self.dut
+        row, progress = bool(dut.row.value), bool(dut.progress.value)
+        assert progress or not row, "a row without progress"
+        assert self._flying.popleft() == bool(dut.acc__valid.value), "a result without its row, or a row without result"
+        self._flying.append(row)
+        self.rows += row
+        self.progress += progress
+
+    def _silence(self) -> None:
+        dut = self.dut
+        if self._fault is None and not dut.fault__valid.value:
+            return
+        fault = tuple(int(getattr(dut, f"fault__{name}").value) for name in ("valid", "cause", "pc", "info"))
+        assert self._fault in (None, fault), f"fault changed from {self._fault} to {fault}"
+        self._fault = fault
+        for name in ("acc__valid", "row", "done__valid", "done_weights__valid", "progress"):
+            assert not getattr(dut, name).value, f"{name} after the fault"
 
     async def _run(self) -> None:
         dut = self.dut
@@ -90,8 +124,10 @@ class Monitor:
             await RisingEdge(dut.clk)
             self.cycle += 1
             if dut.rst.value:
+                self.clear()
                 continue
-            self.rows += int(dut.row.value)
+            self._events()
+            self._silence()
             if dut.acc__valid.value:
                 row, add = int(dut.acc__addr.value), bool(dut.acc__accumulate.value)
                 if add and row in self.touched:
@@ -108,15 +144,17 @@ class Monitor:
                 self.last_response[len(self.dones) - 1] = tiles
 
 
-async def _setup(dut: Any, seed: int, stall: float) -> tuple[Any, np.ndarray, StreamSource, Monitor]:
+async def _setup(
+    dut: Any, seed: int, stall: float, patience: int = 100
+) -> tuple[Any, np.ndarray, StreamSource, Monitor]:
     config = preset(params()["preset"])
     rng = np.random.default_rng(seed)
     spad = rng.integers(-128, 128, (config.spad_rows, config.rows), dtype=np.int8)
     spad[rng.integers(0, config.spad_rows, 64)] = -128
     source = StreamSource(dut, "instr", seed=seed, stall=stall)
-    ReadModel(dut, "act", spad, seed, stall)
-    weights = ReadModel(dut, "wgt", spad, seed, stall)
-    monitor = Monitor(dut, weights, config.psum_bits, config.cols)
+    ReadModel(dut, "act", spad, seed, stall, patience)
+    weights = ReadModel(dut, "wgt", spad, seed, stall, patience)
+    monitor = Monitor(dut, weights, config)
     await clock.start(dut)
     coverage.watch(dut, ports=True)
     return config, spad, source, monitor
@@ -125,6 +163,24 @@ async def _setup(dut: Any, seed: int, stall: float) -> tuple[Any, np.ndarray, St
 async def _check_program(dut: Any, seed: int, stall: float, length: int) -> None:
     config, spad, source, monitor = await _setup(dut, seed, stall)
     await _check(dut, config, spad, source, monitor, random_program(random.Random(seed), config, length))
+
+
+async def _wait(dut: Any, monitor: Monitor, dones: int) -> None:
+    for _ in range(LIMIT):
+        await RisingEdge(dut.clk)
+        if len(monitor.dones) >= dones:
+            break
+
+
+def _check_progress(config: Config, monitor: Monitor, reference: MatrixReference) -> None:
+    """A cycle has progress where a row, an instruction without rows or a row of weights moves."""
+    at, steps = 0, len(reference.writes)
+    for _, writes, _ in reference.dones:
+        steps += writes == at
+        at = writes
+    weights = config.rows * len(reference.weight_dones)
+    # The last tile stays in the loader's queue where the one before was never swapped in.
+    assert max(steps, weights - config.rows) <= monitor.progress <= steps + weights
 
 
 async def _check(
@@ -139,16 +195,14 @@ async def _check(
         source.put(word | (pc_of(pc) & 0xFFFF) << WAIT.lo | pc_of(pc) << 128)
     for write in reference.writes:
         sampler.write(write.row, write.accumulate)
-    for _ in range(LIMIT):
-        await RisingEdge(dut.clk)
-        if len(monitor.dones) >= len(reference.dones):
-            break
+    await _wait(dut, monitor, len(reference.dones))
     assert not dut.fault__valid.value
     assert [signal for _, signal in monitor.dones] == [signal for signal, _, _ in reference.dones]
     assert monitor.weight_dones == reference.weight_dones
     for _ in range(100):
         await RisingEdge(dut.clk)
     assert monitor.rows == len(reference.writes)
+    _check_progress(config, monitor, reference)
     got = [(row, add, lanes) for _, row, add, lanes in monitor.writes]
     assert got == [(write.row, write.accumulate, write.sums.tolist()) for write in reference.writes]
     for index, ((cycle, _), (_, writes, tiles)) in enumerate(zip(monitor.dones, reference.dones, strict=True)):
@@ -169,38 +223,9 @@ async def test_random_programs_match_the_golden_model_at_full_speed(dut: Any) ->
 
 
 @cocotb.test()
-async def test_operands_at_their_limits(dut: Any) -> None:
-    """The largest counts, the extreme strides and the first and last rows, each in a run."""
-    config, spad, source, monitor = await _setup(dut, params()["seed"], 0.0)
-    program = []
-    last_row, last_acc = config.spad_rows - 1, ACC_SPACE + config.acc_rows - 1
-    for level in range(3):
-        program += [
-            encode("mx.act", **{f"n{level}": 4095, "signal": 0xFFFF}),
-            encode("mx.acc", signal=1 << level),
-            encode("mx.wload", src=level * config.rows, signal=0xFFFF if level else 1),
-            encode(
-                "mx.run", act=(0, last_row, 7)[level], acc=(ACC_SPACE, last_acc, ACC_SPACE + 9)[level], signal=0xFFFF
-            ),
-        ]
-    # An extreme stride of a loop that runs once must not matter.
-    for extreme in (-32768, -1, 0, 1, 32767):
-        program += [
-            encode("mx.act", s0=extreme, s1=extreme, s2=extreme),
-            encode("mx.acc", t0=extreme, t1=extreme, t2=extreme, signal=0xFFFF if extreme else 0),
-            encode("mx.run", act=5, acc=ACC_SPACE + 5, accumulate=1, swap=0, signal=4),
-        ]
-    program += [
-        encode("mx.wload", src=3, stride=0, signal=6), encode("mx.run", act=6, acc=ACC_SPACE + 6),
-        encode("mx.wload", src=config.rows, stride=-1), encode("mx.run", act=6, acc=ACC_SPACE + 6, accumulate=1),
-        *(encode("mx.sync", signal=mask) for mask in (0, 1, 6, 0xFFFF)),
-    ]  # fmt: skip
-    await _check(dut, config, spad, source, monitor, program)
-
-
-@cocotb.test()
 async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
-    config, _, source, monitor = await _setup(dut, params()["seed"], 0.3)
+    # The engine counts on a memory that keeps no request waiting for long.
+    config, _, source, monitor = await _setup(dut, params()["seed"], 0.3, patience=4)
     last, acc = config.spad_rows - 1, ACC_SPACE
     wload, run = encode("mx.wload", src=0), encode("mx.run", act=0, acc=acc, swap=0)
     up = encode("mx.act", n0=3, n1=2, s0=1, s1=-1)
@@ -231,8 +256,6 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
     for number, (words, pc, cause, info, rows) in enumerate(cases):
         source.clear()
         await clock.reset(dut)
-        monitor.touched.clear()
-        before = len(monitor.writes)
         for offset, word in enumerate([*words, run, run]):
             source.put(word | pc_of(offset) << 128)
         for _ in range(500):
@@ -246,8 +269,10 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
         assert got == (cause, pc_of(pc), info & 0xFFFFFFFF), f"case {number}: {got}"
         # Weights are fetched ahead: runs behind a faulty mx.wload may already be under way.
         late = 2 if words[pc] & 0xFF == wload & 0xFF and cause == local else 0
-        found = len(monitor.writes) - before
+        found = len(monitor.writes)
         assert rows <= found <= rows + late, f"case {number}: {found} rows"
+        dones = sum(word & 0xFF != wload & 0xFF for word in words[:pc])
+        assert dones <= len(monitor.dones) <= dones + late, f"case {number}: {len(monitor.dones)} done pulses"
     source.clear()
     await clock.reset(dut)
     assert not dut.fault__valid.value
@@ -263,9 +288,107 @@ async def test_weights_are_zero_after_reset(dut: Any) -> None:
     assert any(monitor.writes[-1][3])
     source.clear()
     await clock.reset(dut)
-    monitor.touched.clear()
     source.put(encode("mx.run", act=3, acc=ACC_SPACE, swap=0))
     for _ in range(400):
         await RisingEdge(dut.clk)
-    assert len(monitor.writes) == 2
+    assert len(monitor.writes) == 1
     assert not any(monitor.writes[-1][3])
+
+
+@cocotb.test()
+async def test_a_reset_forgets_what_is_under_way(dut: Any) -> None:
+    seed = params()["seed"]
+    config, spad, source, monitor = await _setup(dut, seed + 2000, 0.2)
+    rng = random.Random(seed)
+    for _ in range(12):
+        for pc, word in enumerate(random_program(rng, config, 40)):
+            source.put(word | pc_of(pc) << 128)
+        for _ in range(rng.randint(1, 200)):
+            await RisingEdge(dut.clk)
+        source.clear()
+        await clock.reset(dut, rng.randint(1, 3))
+        await _check(dut, config, spad, source, monitor, random_program(rng, config, 8))
+        await clock.reset(dut)
+
+
+@cocotb.test()
+async def test_rows_move_every_cycle_and_accumulates_at_their_distance(dut: Any) -> None:
+    config, spad, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    rows = 40
+    # (accumulate, the accumulator row repeats every so many rows)
+    for accumulate, period in (
+        (0, 1),
+        (1, rows),
+        *((1, period) for period in range(1, Accumulators.hazard_distance + 2)),
+    ):
+        program = [
+            encode("mx.act", n0=period, n1=rows // period, s0=1, s1=2, signal=1),
+            encode("mx.acc", t0=1, signal=2),
+            encode("mx.run", act=9, acc=ACC_SPACE + 3, accumulate=accumulate, swap=0, signal=3),
+            encode("mx.sync", signal=4),
+            encode("mx.run", act=2, acc=ACC_SPACE + 200, accumulate=accumulate, swap=0, signal=5),
+        ]
+        await _check(dut, config, spad, source, monitor, program)
+        cycles = [cycle for cycle, *_ in monitor.writes]
+        count = period * (rows // period)
+        for index in range(1, count):
+            earliest = cycles[index - 1] + 1
+            if accumulate and index >= period:
+                earliest = max(earliest, cycles[index - period] + Accumulators.hazard_distance)
+            assert cycles[index] == earliest, f"row {index} of period {period}: {cycles[index] - earliest} late"
+        # The mx.sync and the start of the next run take a cycle each.
+        assert cycles[count] - cycles[count - 1] <= 3
+        done = [cycle for cycle, _ in monitor.dones]
+        assert done[2] == cycles[count - 1] + Accumulators.commit_latency
+        await clock.reset(dut)
+
+
+@cocotb.test()
+async def test_a_tile_costs_as_many_cycles_as_rows_move(dut: Any) -> None:
+    config, spad, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    for rows in (1, config.rows - 1, config.rows, 3 * config.rows):
+        tile = [encode("mx.wload", src=rows), encode("mx.run", act=0, acc=ACC_SPACE)]
+        program = [encode("mx.act", n0=rows, s0=1), encode("mx.acc", t0=1), *12 * tile]
+        await _check(dut, config, spad, source, monitor, program)
+        done = [cycle for cycle, _ in monitor.dones]
+        assert done[-1] - done[5] == 8 * (max(rows, config.rows) + 1), f"{rows} rows: {done}"
+        await clock.reset(dut)
+
+
+@cocotb.test()
+async def test_weights_alone_are_progress(dut: Any) -> None:
+    config, _, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    source.put(encode("mx.wload", src=1))
+    for _ in range(100):
+        await RisingEdge(dut.clk)
+    assert (monitor.progress, monitor.rows, monitor.weight_dones) == (config.rows, 0, [0])
+
+
+@cocotb.test()
+async def test_operands_at_their_limits(dut: Any) -> None:
+    """The largest counts, the extreme strides and the first and last rows, each in a run."""
+    config, spad, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    program = []
+    last_row, last_acc = config.spad_rows - 1, ACC_SPACE + config.acc_rows - 1
+    for level in range(3):
+        program += [
+            encode("mx.act", **{f"n{level}": 4095, "signal": 0xFFFF}),
+            encode("mx.acc", signal=1 << level),
+            encode("mx.wload", src=level * config.rows, signal=0xFFFF if level else 1),
+            encode(
+                "mx.run", act=(0, last_row, 7)[level], acc=(ACC_SPACE, last_acc, ACC_SPACE + 9)[level], signal=0xFFFF
+            ),
+        ]
+    # An extreme stride of a loop that runs once must not matter.
+    for extreme in (-32768, -1, 0, 1, 32767):
+        program += [
+            encode("mx.act", s0=extreme, s1=extreme, s2=extreme),
+            encode("mx.acc", t0=extreme, t1=extreme, t2=extreme, signal=0xFFFF if extreme else 0),
+            encode("mx.run", act=5, acc=ACC_SPACE + 5, accumulate=1, swap=0, signal=4),
+        ]
+    program += [
+        encode("mx.wload", src=3, stride=0, signal=6), encode("mx.run", act=6, acc=ACC_SPACE + 6),
+        encode("mx.wload", src=config.rows, stride=-1), encode("mx.run", act=6, acc=ACC_SPACE + 6, accumulate=1),
+        *(encode("mx.sync", signal=mask) for mask in (0, 1, 6, 0xFFFF)),
+    ]  # fmt: skip
+    await _check(dut, config, spad, source, monitor, program)
