@@ -66,8 +66,8 @@ class Frontend(wiring.Component):
 
     Timing
     ------
-    One instruction a cycle, loop ends included (predicted); `loop` takes 2 cycles; `fence`, `halt` at least 7. A loop's
-    end that is mispredicted (bodies under 5 instructions, two endloops in a row) and a skipped loop cost 4 cycles.
+    One instruction a cycle, loop ends included (predicted); `loop` takes 2, `fence` and `halt` 2 or 9 from the last
+    dispatch on; a mispredicted loop end (bodies under 5 instructions, two endloops in a row), a skipped loop 4 more.
     A register written by one instruction can be used by the next without a wait.
     """
 

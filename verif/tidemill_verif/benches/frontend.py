@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 import cocotb
@@ -16,172 +15,72 @@ from tidemill.csr import Cause
 from tidemill_verif.agents.clock import reset, start
 from tidemill_verif.agents.streams import StreamSink, StreamSource
 from tidemill_verif.benches import params
+from tidemill_verif.benches.frontend_models import DECERR, SLVERR, Trace, interpret, random_block, random_engine_word
 from tidemill_verif.coverage.collect import wanted
 from tidemill_verif.coverage.sampling import frontend as coverage
 
-MAX_STEPS = 6000
-DECERR = 3
-SLVERR = 2
 
+class Events:
+    """Checks pc, events and the end, cycle by cycle, from reset to reset."""
 
-@dataclass
-class Trace:
-    """What a program must do. `work` holds ("instr", engine index, word, pc) and ("fence", mask)."""
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.dut = machine, machine.dut
+        self.blocked = False
+        self.code = 0
+        self.end: tuple[int, ...] | None = None
+        self.beats = 0
+        # Of the last edges, the newest last: instructions that arrived, the pc, whether the program runs.
+        self.delivered = deque([0] * 6, maxlen=6)
+        self.pcs = deque([0] * 2, maxlen=2)
+        self.active = deque([False] * 6, maxlen=6)
+        machine.ended_in = None
 
-    work: list[tuple[Any, ...]] = field(default_factory=list)
-    codes: list[int] = field(default_factory=list)
-    """Codes of the irq instructions."""
-    executed: int = 0
-    halted: bool = False
-    fault: tuple[Cause, int, int] | None = None
-    """Cause, pc, info."""
+    def step(self, blocked: bool) -> None:
+        """One cycle; `blocked`: an engine takes no instruction that is ready for it."""
+        dut, machine = self.dut, self.machine
+        path = machine.trace.path
+        self.pcs.append(int(dut.pc.value))
+        if path:
+            expected = path[min(machine.executed, len(path) - 1)]
+            assert self.pcs[-1] == expected, f"pc is {self.pcs[-1]} after {machine.executed}, not {expected}"
+        assert bool(dut.queue_full.value) == self.blocked, "queue_full is not the blocked dispatch of the cycle before"
+        self.blocked = blocked
+        if dut.user_irq.value:
+            self.code = int(dut.user_code.value)
+        assert int(dut.user_code.value) == self.code, "user_code changed without user_irq"
+        self._fetch_wait()
+        self._end()
 
+    def _fetch_wait(self) -> None:
+        """Nothing arrived at the pc: a wait. The pipeline of 4 is filled, all arrived, or it executes: none.
 
-def resolve(decoded: isa.Decoded, word: int, registers: list[int]) -> int:
-    """`word` with the registers added to its indexed fields."""
-    for spec in decoded.op.fields:
-        if spec.index is not None:
-            mask = (1 << spec.width) - 1
-            value = (word >> spec.lo & mask) + registers[decoded.values[spec.index]] & mask
-            word = word & ~(mask << spec.lo) | value << spec.lo
-    return word
+        The event is two registers behind the beats; that all arrived is known two cycles later.
+        """
+        dut, machine = self.dut, self.machine
+        if dut.fetch__beat__valid.value:
+            self.beats += 1
+        self.delivered.append(self.beats * machine.config.axi_data_width // isa.INSTRUCTION_BITS)
+        ended = bool(dut.halted.value or dut.fault__valid.value)
+        self.active.append((self.active[-1] or bool(dut.start.value)) and not ended)
+        wait, pc, arrived = bool(dut.fetch_wait.value), self.pcs[0], self.delivered[-4]
+        length = len(machine.words)
+        complete = all(self.active) and self.delivered[0] == length
+        if not self.active[-3] or dut.instruction.value or arrived >= pc + 5 or complete:
+            assert not wait, f"fetch_wait at {pc}, {arrived} of {length} arrived"
+        elif self.active[-2] and arrived <= pc and arrived < length:
+            assert wait, f"no fetch_wait at {pc}, {arrived} of {length} arrived"
 
-
-def interpret(
-    config: Config, words: list[int], prog_addr: int, bad: dict[int, int], *, sample: bool = False
-) -> Trace | None:
-    """Run a program; None if it takes more than MAX_STEPS. `bad`: AXI responses of instructions. `sample`: count what
-    the program covers."""
-    trace = Trace()
-    if sample:
-        coverage.program(config, prog_addr, len(words))
-    registers = [0] * isa.SCALAR_REGISTERS
-    loops: list[list[int]] = []  # loop pc, iterations left
-    pc = 0
-    for _ in range(MAX_STEPS):
-        if pc >= len(words):
-            trace.fault = (Cause.PC_RANGE, pc, pc)
-            return trace
-        if loops and pc - loops[0][0] >= config.ibuf_depth:
-            trace.fault = (Cause.LOOP, pc, 0)
-            return trace
-        word = words[pc]
-        if pc in bad:
-            cause = Cause.BUS_DECERR if bad[pc] == DECERR else Cause.BUS_SLVERR
-            trace.fault = (cause, pc, (prog_addr + 16 * pc) & 0xFFFFFFFF)
-            return trace
-        try:
-            decoded = isa.decode(word)
-        except isa.EncodingError as error:
-            trace.fault = (Cause[str(error).split(":")[0]], pc, word & 0xFFFFFFFF)
-            if sample:
-                coverage.refused(word)
-            return trace
-        value, name = decoded.values, decoded.op.mnemonic
-        following = pc + 1
-        if sample:
-            coverage.executed(config, decoded, registers, len(loops))
-        if decoded.op.engine is not isa.Engine.CONTROL:
-            engine = isa.ENGINES.index(decoded.op.engine)
-            trace.work.append(("instr", engine, resolve(decoded, word, registers), pc))
-        elif name == "halt":
-            trace.work.append(("fence", 15))
-            trace.executed += 1
-            trace.halted = True
-            return trace
-        elif name == "fence":
-            trace.work.append(("fence", value["engines"]))
-        elif name == "irq":
-            trace.codes.append(value["code"])
-        elif name == "loop":
-            if len(loops) == config.loop_depth or value["length"] + 1 > config.ibuf_depth:
-                trace.fault = (Cause.LOOP, pc, word & 0xFFFFFFFF)
-                return trace
-            count = (value["count"] + registers[value["rs"]]) & 0xFFFF
-            if count:
-                loops.append([pc, count])
-            else:
-                following = pc + value["length"] + 1
-        elif name == "endloop":
-            if not loops:
-                trace.fault = (Cause.LOOP, pc, word & 0xFFFFFFFF)
-                return trace
-            loops[-1][1] -= 1
-            if loops[-1][1]:
-                following = loops[-1][0] + 1
-            else:
-                loops.pop()
-        elif name != "nop":
-            a = registers[value["rs"]]
-            if name == "addi":
-                result = a + value["imm"]
-            elif name == "add":
-                result = a + registers[value["rt"]]
-            elif name == "sub":
-                result = a - registers[value["rt"]]
-            else:
-                result = a << value["amount"]
-            if value["rd"]:
-                registers[value["rd"]] = result & 0xFFFFFFFF
-        trace.executed += 1
-        pc = following
-    return None
-
-
-def random_operand(rng: random.Random, spec: isa.Field) -> int:
-    """A legal value of a field, extremes often."""
-    low, high = spec.legal_min, spec.legal_max
-    corners = [value for value in (low, high, 0, -1) if low <= value <= high]
-    if spec.kind is isa.Kind.SEMAPHORES:
-        corners.append(1 << rng.randrange(spec.width))
-    return rng.choice((rng.choice(corners), rng.randint(low, high)))
-
-
-def random_engine_word(rng: random.Random) -> int:
-    """A legal engine instruction."""
-    op = rng.choice([op for op in isa.OPS if op.engine is not isa.Engine.CONTROL])
-    word = op.opcode
-    for spec in op.all_fields[1:]:
-        word |= (random_operand(rng, spec) & ((1 << spec.width) - 1)) << spec.lo
-    return word
-
-
-def random_block(rng: random.Random, size: int, loops_left: int, iterations: int) -> list[int]:
-    """About `size` instructions, with nested loops; a loop's count sets the register that it adds."""
-    words: list[int] = []
-    while len(words) < size:
-        kind = rng.random()
-        if kind < 0.14 and loops_left:
-            body = random_block(rng, rng.choice((0, 1, 2, 3, 6, rng.randint(1, size))), loops_left - 1, iterations // 2)
-            count = rng.choice((0, 1, 2, 3, rng.randint(1, max(1, iterations))))
-            offset = rng.choice((0, rng.randrange(1 << 32), count + 1))
-            register = rng.randrange(1, isa.SCALAR_REGISTERS) if offset else 0
-            if offset:
-                words.append(isa.encode("addi", rd=register, rs=0, imm=offset - (1 << 32) * (offset >> 31)))
-            words.append(isa.encode("loop", count=(count - offset) & 0xFFFF, rs=register, length=len(body) + 1))
-            words += [*body, isa.encode("endloop")]
-        elif kind < 0.45:
-            rd, rs, rt = (rng.randrange(isa.SCALAR_REGISTERS) for _ in range(3))
-            imm = random_operand(rng, isa.BY_MNEMONIC["addi"].field("imm"))
-            words.append(
-                rng.choice(
-                    (
-                        isa.encode("addi", rd=rd, rs=rs, imm=imm),
-                        isa.encode("add", rd=rd, rs=rs, rt=rt),
-                        isa.encode("sub", rd=rd, rs=rs, rt=rt),
-                        isa.encode("slli", rd=rd, rs=rs, amount=rng.randrange(32)),
-                    )
-                )
-            )
-        elif kind < 0.48:
-            words.append(isa.encode("fence", engines=rng.randint(1, 15)))
-        elif kind < 0.50:
-            words.append(isa.encode("irq", code=rng.choice((0, 0xFFFF, rng.randrange(1 << 16)))))
-        elif kind < 0.53:
-            words.append(isa.encode("nop"))
+    def _end(self) -> None:
+        """Halt and fault stay as they are."""
+        dut = self.dut
+        now = tuple(int(getattr(dut, name).value) for name in ("halted", "fault__valid"))
+        if any(now):
+            now += tuple(int(getattr(dut, f"fault__{name}").value) for name in ("cause", "pc", "info"))
+            assert self.end in (None, now), f"the end changed from {self.end} to {now}"
+            self.end = now
+            self.machine.ended_in = self.machine.cycle
         else:
-            words.append(random_engine_word(rng))
-    return words
+            assert self.end is None, "the end was taken back"
 
 
 class Machine:
@@ -200,6 +99,9 @@ class Machine:
         self.codes: list[int] = []
         self.executed = 0
         self.cycle = 0
+        self.trace = Trace()
+        self.ended_in: int | None = None
+        self.late_commands = 0
         self.fetched: set[int] = set()
         self.sinks = [StreamSink(dut, f"instr__{i}", seed=seed, stall=stall) for i in range(len(isa.ENGINES))]
         self.commands = StreamSink(dut, "fetch__cmd", seed=seed, stall=stall)
@@ -214,12 +116,14 @@ class Machine:
     async def _memory(self) -> None:
         """Answer fetch bursts; check that they obey the rules."""
         width = self.config.axi_data_width
+        longest = max(1, min(16, self.config.max_burst * self.config.axi_bytes // 16))
         due: deque[tuple[int, int, int]] = deque()
         while True:
             await RisingEdge(self.dut.clk)
             if self.dut.rst.value:
                 due.clear()
                 self.commands.clear()
+                self.late_commands = 0
                 continue
             while self.commands.received:
                 command = self.commands.received.popleft()
@@ -229,6 +133,13 @@ class Machine:
                 assert addr // 4096 == (addr + 16 * count - 1) // 4096, "burst crosses 4 KiB"
                 assert 0 <= first <= len(self.words) - count, "fetch outside the program"
                 assert beats <= max(self.config.max_burst, 16 // self.config.axi_bytes)
+                assert addr // 256 == (addr + 16 * count - 1) // 256, "burst crosses 256 bytes"
+                if not self.trace.looped:
+                    whole = min(longest - addr // 16 % longest, len(self.words) - first)
+                    assert count == whole, f"burst of {count} instructions instead of {whole}"
+                if self.ended_in is not None:
+                    self.late_commands += 1
+                    assert self.late_commands <= 1, "the fetch goes on after the end"
                 for index in range(first, first + count):
                     assert index not in self.fetched, f"instruction {index} fetched twice"
                     self.fetched.add(index)
@@ -239,7 +150,10 @@ class Machine:
                     parts = 128 // width
                     broken = self.rng.randrange(parts)
                     for part in range(parts):
-                        resp = self.bad.get(index, 0) if part == broken else 0
+                        # The first bad response counts; EXOKAY is none.
+                        resp = self.rng.choice((0, 0, 1))
+                        if index in self.bad and part >= broken:
+                            resp = self.bad[index] if part == broken else self.rng.randrange(4)
                         self.beats.put(self.words[index] >> (part * width) & ((1 << width) - 1) | resp << width)
 
     async def _watch(self) -> None:
@@ -250,17 +164,20 @@ class Machine:
             for i in range(len(isa.ENGINES))
         ]
         lagging = [deque([True] * 3, maxlen=3) for _ in ports]
+        events = Events(self)
         while True:
             await RisingEdge(dut.clk)
             self.cycle += 1
             if dut.rst.value:
                 for queue in self.running:
                     queue.clear()
+                events = Events(self)
                 continue
             assert sum(int(port[0].value) for port in ports) <= 1, "two engines addressed at once"
             self.executed += int(dut.instruction.value)
             if dut.user_irq.value:
                 self.codes.append(int(dut.user_code.value))
+            events.step(any(valid.value and not ready.value for valid, ready, _ in ports))
             for i, (valid, ready, payload) in enumerate(ports):
                 if valid.value:
                     self._fences()
@@ -289,10 +206,8 @@ class Machine:
         expected = self.expected.popleft()
         assert what == expected, f"got {what}, expected {expected}"
 
-    async def run(
-        self, words: list[int], *, prog_addr: int = 0, bad: dict[int, int] | None = None
-    ) -> tuple[Trace, int]:
-        """Reset, run a program to its end, compare; returns the trace and the cycles from start to end."""
+    async def begin(self, words: list[int], prog_addr: int = 0, bad: dict[int, int] | None = None) -> Trace:
+        """Reset and start a program; returns what it must do."""
         expected = interpret(self.config, words, prog_addr, bad or {}, sample=wanted())
         assert expected is not None, "the program does not end"
         dut = self.dut
@@ -302,6 +217,7 @@ class Machine:
         self.beats.clear()
         await reset(dut)
         self.words, self.bad, self.prog_addr = words, bad or {}, prog_addr
+        self.trace = expected
         self.fetched.clear()
         for sink in self.sinks:
             sink.clear()
@@ -313,6 +229,14 @@ class Machine:
         dut.start.value = 1
         await RisingEdge(dut.clk)
         dut.start.value = 0
+        return expected
+
+    async def run(
+        self, words: list[int], *, prog_addr: int = 0, bad: dict[int, int] | None = None
+    ) -> tuple[Trace, int]:
+        """Reset, run a program to its end, compare; returns the trace and the cycles from start to end."""
+        expected = await self.begin(words, prog_addr, bad)
+        dut = self.dut
         begin = self.cycle
         while not (dut.halted.value or dut.fault__valid.value):
             await RisingEdge(dut.clk)
@@ -336,7 +260,8 @@ class Machine:
                 coverage.fault(self.config, words, expected.fault[0], expected.fault[1], expected.fault[2])
             self._fences()
         assert not self.expected, f"never came: {self.expected[0]}"
-        await RisingEdge(dut.clk)
+        for _ in range(8):
+            await RisingEdge(dut.clk)
         assert self.executed == expected.executed
         assert self.codes == expected.codes
         return expected, cycles
@@ -494,3 +419,44 @@ async def test_throughput(dut: Any) -> None:
     ]
     trace, cycles = await unit.run([*nest, halt])
     dut._log.info(f"nest of short loops: {trace.executed} instructions in {cycles} cycles")
+
+
+@cocotb.test()
+async def test_a_reset_forgets_what_is_under_way(dut: Any) -> None:
+    """A program stopped by a reset anywhere leaves nothing to the next one."""
+    unit, rng = await machine(dut, 0.3)
+    for _ in range(params().get("resets", 12)):
+        unit.latency = rng.choice((0, 10, 60))
+        words = [*random_block(rng, 60, unit.config.loop_depth, 4), isa.encode("halt")]
+        if interpret(unit.config, words, 0, {}) is not None:
+            await unit.begin(words)
+            for _ in range(rng.randint(1, 300)):
+                await RisingEdge(dut.clk)
+        await unit.run([*random_block(rng, 8, 1, 2), isa.encode("halt")], prog_addr=16 * rng.randrange(1 << 28))
+
+
+@cocotb.test()
+async def test_cost_of_control_instructions(dut: Any) -> None:
+    """The cycles of the frontend's docstring, in the middle of a loop that runs from the buffer."""
+    unit, _ = await machine(dut, 0.0)
+    nop, end = isa.encode("nop"), isa.encode("endloop")
+    dispatched, other = isa.encode("mx.sync"), isa.encode("fence", engines=1)
+    skipped = isa.encode("loop", count=0, rs=0, length=1)
+    costs = {
+        "nop": ([nop], 1),
+        "irq": ([isa.encode("irq", code=3)], 1),
+        "fence": ([isa.encode("fence", engines=15)], 2),
+        "fence behind a dispatch": ([dispatched, other], 1 + 9),
+        "fence 5 behind a dispatch": ([dispatched, *[nop] * 5, other], 1 + 9),
+        "skipped loop": ([skipped, end], 6),
+        "loop": ([isa.encode("loop", count=1, rs=0, length=6), *[nop] * 5, end], 2 + 5 + 1),
+    }
+    for name, (words, cost) in costs.items():
+        if unit.config.loop_depth > 1 or "loop" not in name:
+            body = [*[nop] * 5, *words, *[nop] * 5]
+            cycles = []
+            for count in (3, 13):
+                program = [isa.encode("loop", count=count, rs=0, length=len(body) + 1), *body, end, isa.encode("halt")]
+                cycles.append((await unit.run(program))[1])
+            per_round = (cycles[1] - cycles[0]) / 10
+            assert per_round - 11 == cost, f"{name}: {per_round - 11} cycles instead of {cost}"
