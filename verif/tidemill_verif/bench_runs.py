@@ -13,6 +13,7 @@ from amaranth.lib import data
 
 from tidemill.config import preset
 from tidemill_hdl.csr import Control
+from tidemill_hdl.csr.counters import Counters
 from tidemill_hdl.dma import Gateway, LoadEngine, StoreEngine
 from tidemill_hdl.frontend import Frontend
 from tidemill_hdl.matrix.array import SystolicArray
@@ -166,6 +167,7 @@ FAMILIES: dict[str, Callable[[], list[BenchRun]]] = {
     "dma_load": lambda: _presets("dma_load", LoadEngine, ("tiny", "base"), (1, 2)),
     "dma_store": lambda: _presets("dma_store", StoreEngine, ("tiny", "base"), (1, 2)),
     "dma_gateway": lambda: _presets("dma_gateway", Gateway, ("tiny", "base")),
+    "counters": lambda: [BenchRun("counters-5", partial(Counters, 5), "counters", {"bits": 5})],
     "control": lambda: _presets("control", Control, ("tiny", "large"), (5,)),
     "npu": lambda: _presets("npu", Npu, ("tiny", "base")),
 }

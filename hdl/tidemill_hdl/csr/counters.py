@@ -16,12 +16,21 @@ Events = data.StructLayout(
 """What happened in this cycle, one member per counter but CYCLES, named like it in lower case: 1 bit, or for the
 conflict counters a number from 0 to 3 (an engine has several ports)."""
 
-Values = data.StructLayout({counter.name: counter.width for counter in COUNTERS})
-"""The counters' values."""
+COUNT_BITS = 32
+"""Width of the counters of events; CYCLES has two such words."""
+
+
+def values_layout(bits: int = COUNT_BITS) -> data.StructLayout:
+    """The counters' values, those of events `bits` wide."""
+    return data.StructLayout({counter.name: counter.width * bits // COUNT_BITS for counter in COUNTERS})
 
 
 class Counters(wiring.Component):
     """The counters of `csr.COUNTERS`.
+
+    Parameters
+    ----------
+    bits : int: width of an event counter and of each half of CYCLES; 32 in the machine.
 
     Members
     -------
@@ -29,12 +38,15 @@ class Counters(wiring.Component):
     run : In(1): CYCLES counts.
     enable : In(1): events count.
     events : In(Events)
-    values : Out(Values): events show two cycles later. Counts are modulo 2^32, CYCLES modulo 2^64 (its high word
-        follows the low word's wrap one cycle later).
+    values : Out(values_layout(bits)): events show two cycles later. Counts are modulo 2^bits, CYCLES modulo
+        2^(2 * bits) (its high word follows the low word's wrap one cycle later).
     """
 
-    def __init__(self) -> None:
-        super().__init__({"clear": In(1), "run": In(1), "enable": In(1), "events": In(Events), "values": Out(Values)})
+    def __init__(self, bits: int = COUNT_BITS) -> None:
+        self.bits = bits
+        super().__init__(
+            {"clear": In(1), "run": In(1), "enable": In(1), "events": In(Events), "values": Out(values_layout(bits))}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -42,12 +54,12 @@ class Counters(wiring.Component):
         m.d.sync += seen.eq(Mux(self.enable & ~self.clear, self.events.as_value(), 0))
         counts = []
         for counter in EVENT_COUNTERS:
-            count = Signal(counter.width, name=counter.name.lower())
+            count = Signal(self.bits, name=counter.name.lower())
             counts.append(count)
             m.d.sync += count.eq(count + seen[counter.name.lower()])
             m.d.comb += self.values[counter.name].eq(count)
-        low = Signal(32)
-        high = Signal(32)
+        low = Signal(self.bits)
+        high = Signal(self.bits)
         wrap = Signal()
         m.d.sync += [low.eq(low + self.run), wrap.eq(self.run & low.all()), high.eq(high + wrap)]
         m.d.comb += self.values["CYCLES"].eq(Cat(low, high))

@@ -2,137 +2,20 @@
 
 from __future__ import annotations
 
-import random
-from itertools import combinations, cycle
+from itertools import combinations
 from typing import Any
 
 import cocotb
 from cocotb.triggers import RisingEdge
-from cocotbext.axi import AxiLiteBus, AxiLiteMaster
 
 from tidemill import csr
 from tidemill.config import ISA_VERSION, preset
 from tidemill.csr import Access, Cause, Unit, bit, offset
-from tidemill_verif.agents.axi_monitors import watch
-from tidemill_verif.agents.axi_rules import Limits
-from tidemill_verif.agents.clock import start
 from tidemill_verif.benches import params
+from tidemill_verif.benches.control_models import BUSY, DONE, ERROR, RESETTING, SOFT_RESET, START, host
 from tidemill_verif.coverage.sampling import csr as coverage
 
-BUSY, DONE, ERROR, RESETTING = (bit("STATUS", name) for name in ("busy", "done", "error", "resetting"))
-START, SOFT_RESET = bit("CONTROL", "start"), bit("CONTROL", "soft_reset")
 WIDTHS = {"PROG_LEN": 24, "IRQ_ENABLE": 3}
-INPUTS = ("quiet", "halted", "user_irq", "user_code", "pc", "blocked", "blocked_pc", "blocked_mask", "progress")
-
-
-class Host:
-    """Registers by name, over a bus with random stalls; counts pulses of `start`."""
-
-    def __init__(self, dut: Any, seed: int) -> None:
-        self.dut = dut
-        self.rng = random.Random(seed)
-        self.bus = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil_"), dut.clk, dut.rst, reset_active_level=True)
-        for channel in (
-            self.bus.write_if.aw_channel,
-            self.bus.write_if.w_channel,
-            self.bus.write_if.b_channel,
-            self.bus.read_if.ar_channel,
-            self.bus.read_if.r_channel,
-        ):
-            pattern = [self.rng.random() < 0.4 for _ in range(61)]
-            channel.set_pause_generator(cycle(pattern))
-        self.starts = 0
-        self.resets = 0
-        for name in (*INPUTS, "events"):
-            getattr(dut, name).value = 0
-        for i in range(len(Unit)):
-            for part in ("valid", "cause", "pc", "info"):
-                getattr(dut, f"faults__{i}__{part}").value = 0
-        cocotb.start_soon(self._watch())
-        coverage.watch(dut)
-        watch(dut, Limits.of(preset(params()["preset"])), axi4=None)
-
-    async def _watch(self) -> None:
-        quiesced = False
-        while True:
-            await RisingEdge(self.dut.clk)
-            if quiesced and not self.dut.quiesce.value and not self.dut.rst.value:
-                assert self.dut.core_reset.value or self.resets, "the gateway listens again to a core that runs"
-            quiesced = bool(self.dut.quiesce.value)
-            if self.dut.start.value:
-                self.starts += 1
-                assert self.resets >= 2, "start without a reset before"
-                assert not self.dut.core_reset.value
-                assert not self.dut.quiesce.value
-            self.resets = self.resets + 1 if self.dut.core_reset.value else (0 if self.dut.start.value else self.resets)
-
-    async def read(self, name: str) -> int:
-        """Value of a register or of a counter's low word."""
-        at = csr.counter_offsets()[name] if name in csr.counter_offsets() else offset(name)
-        return int.from_bytes((await self.bus.read(at, 4)).data, "little")
-
-    async def write(self, name: str, value: int) -> None:
-        """Write a register."""
-        await self.bus.write(offset(name), value.to_bytes(4, "little"))
-
-    async def wait(self, cycles: int) -> None:
-        """Let cycles pass."""
-        for _ in range(cycles):
-            await RisingEdge(self.dut.clk)
-
-    async def run(self) -> None:
-        """Start and wait for the start pulse."""
-        before = self.starts
-        await self.write("CONTROL", START)
-        await self.wait(12)
-        assert self.starts == before + 1
-        assert await self.read("STATUS") == BUSY
-
-    async def halt(self) -> None:
-        """End the program as the frontend and the gateway would."""
-        self.dut.halted.value = 1
-        await self.wait(10)
-        assert self.dut.quiesce.value
-        assert not self.dut.core_reset.value
-        assert await self.read("STATUS") == BUSY, "busy until quiet"
-        self.dut.quiet.value = 1
-        await self.wait(4)
-        self.dut.quiet.value = 0
-        self.dut.halted.value = 0
-        assert not self.dut.quiesce.value
-
-    async def recover(self) -> None:
-        """Soft reset to the end."""
-        await self.write("CONTROL", SOFT_RESET)
-        await self.wait(8)
-        assert await self.read("STATUS") == RESETTING
-        assert self.dut.quiesce.value
-        assert self.dut.core_reset.value
-        self.dut.quiet.value = 1
-        await self.wait(4)
-        self.dut.quiet.value = 0
-        assert not self.dut.quiesce.value
-        assert not self.dut.core_reset.value
-        assert await self.read("STATUS") == 0
-
-    def fault(self, unit: int, cause: int, pc: int, info: int, valid: int = 1) -> None:
-        """Drive one unit's fault."""
-        for part, value in (("valid", valid), ("cause", cause), ("pc", pc), ("info", info)):
-            getattr(self.dut, f"faults__{unit}__{part}").value = value
-
-    async def error(self) -> tuple[int, int, int, int]:
-        """Cause, unit, address and info registers."""
-        names = ("ERROR_CAUSE", "ERROR_UNIT", "ERROR_PC", "ERROR_INFO")
-        cause, unit, pc, info = [await self.read(name) for name in names]
-        return cause, unit, pc, info
-
-
-async def host(dut: Any) -> Host:
-    """A host on a freshly reset machine."""
-    result = Host(dut, params()["seed"])
-    await start(dut, 4)
-    await result.wait(4)
-    return result
 
 
 @cocotb.test()
@@ -150,7 +33,7 @@ async def test_registers(dut: Any) -> None:
     for name, value in expected.items():
         assert await unit.read(name) == value, name
     writable = [register.name for register in csr.CSRS if register.access is Access.RW]
-    for _ in range(200):
+    for _ in range(120):
         name = rng.choice([register.name for register in csr.CSRS if register.access is not Access.W1])
         low = rng.randrange(4)
         size = rng.randint(1, 4 - low)
@@ -166,6 +49,14 @@ async def test_registers(dut: Any) -> None:
                        ("READ_LIMIT", "read_window__limit"), ("WRITE_BASE", "write_window__base"),
                        ("WRITE_LIMIT", "write_window__limit")):  # fmt: skip
         assert int(getattr(dut, port).value) == expected[name]
+    for name in (*writable, "CONTROL", "IRQ_STATUS"):
+        for distance in (1 << k for k in range(8, 12)):
+            await unit.bus.write(offset(name) ^ distance, unit.rng.randbytes(4))
+            answer = await unit.bus.read(offset(name) ^ distance, 4)
+            assert (answer.resp, answer.data) == (0, bytes(4)), f"{name} shows at {offset(name) ^ distance:#x}"
+    await unit.bus.write(offset("CONTROL") + 1, b"\xff\xff\xff")
+    for name, value in expected.items():
+        assert await unit.read(name) == value, name
     top = max(csr.counter_offsets().values()) + 4
     for at in (0x50, 0x7C, top, 0x200, 0xFFC):
         answer = await unit.bus.write(at, b"\xff" * 4)
@@ -203,24 +94,164 @@ async def test_start_and_halt(dut: Any) -> None:
 
 
 @cocotb.test()
+async def test_reset_and_drain_take_their_cycles(dut: Any) -> None:
+    """`core_reset` lasts 4 cycles before a start and 1 after a program; `quiet` counts from the drain's fourth cycle
+    on, also where a soft reset comes in the middle of another drain."""
+    unit = await host(dut)
+    dut.quiet.value = 1
+    for _ in range(3):
+        unit.spans = {"core_reset": [], "quiesce": []}
+        await unit.run()
+        dut.halted.value = 1
+        await unit.wait(12)
+        dut.halted.value = 0
+        assert unit.spans == {"core_reset": [4, 1, 0], "quiesce": [4, 0]}
+    unit.spans = {"core_reset": [], "quiesce": []}
+    await unit.run()
+    unit.fault(3, Cause.WINDOW, 1, 2)
+    await unit.wait(12)
+    unit.fault(3, 0, 0, 0, valid=0)
+    await unit.write("CONTROL", SOFT_RESET)
+    await unit.wait(12)
+    assert unit.spans == {"core_reset": [4, 4, 4, 0], "quiesce": [4, 4, 0]}
+    dut.quiet.value = 0
+    for ends in ("fault", "halt", "soft reset"):
+        await unit.run()
+        unit.spans = {"core_reset": [], "quiesce": []}
+        if ends == "soft reset":
+            await unit.write("CONTROL", SOFT_RESET)
+        dut.halted.value = int(ends == "halt")
+        unit.fault(1, Cause.WINDOW, 1, 2, valid=int(ends == "fault"))
+        await unit.wait(8)
+        dut.quiet.value = 1
+        reset = 0 if ends == "halt" else unit.spans["core_reset"][-1]
+        drain = unit.spans["quiesce"][-1]
+        await unit.wait(12)
+        dut.quiet.value = 0
+        unit.fault(1, 0, 0, 0, valid=0)
+        dut.halted.value = 0
+        assert unit.spans["quiesce"] == [drain + 1, 0]
+        assert unit.spans["core_reset"] == [reset + 1, 0]
+        await unit.recover()
+
+
+@cocotb.test()
+async def test_fault_and_quiet_together(dut: Any) -> None:
+    """A fault up to the cycle of `quiet` makes the program end in error, one after it does not count."""
+    unit = await host(dut)
+    for delay in range(-3, 4):
+        await unit.write("IRQ_STATUS", 7)
+        await unit.run()
+        dut.halted.value = 1
+        await unit.wait(10)
+        for now in range(-3, 5):
+            dut.quiet.value = int(now == 0)
+            unit.fault(4, Cause.LOCAL_RANGE, 7, 8, valid=int(now >= delay))
+            await unit.wait(1)
+        dut.halted.value = 0
+        name = "error" if delay <= 0 else "done"
+        assert await unit.read("STATUS") == (BUSY | ERROR if delay <= 0 else DONE), delay
+        assert await unit.read("IRQ_STATUS") == bit("IRQ_STATUS", name), delay
+        unit.fault(4, 0, 0, 0, valid=0)
+        await unit.recover()
+
+
+@cocotb.test()
+async def test_reset_at_any_point(dut: Any) -> None:
+    """The reset of the whole ends what is under way and sets every register, whatever the machine and its host do."""
+    unit = await host(dut)
+    reset_values = {register.name: register.reset for register in csr.CSRS if register.access is not Access.RO}
+    reset_values |= dict.fromkeys(("STATUS", "ERROR_CAUSE", "ERROR_UNIT", "ERROR_PC", "ERROR_INFO", "USER_CODE"), 0)
+    for number in range(6):
+        for name in reset_values:
+            if name not in ("CONTROL", "STATUS"):
+                await unit.write(name, 0xFFFF_FFFF)
+        await unit.run()
+        dut.user_code.value = 0xFFFF
+        dut.user_irq.value = 1
+        dut.events.value = (1 << len(dut.events)) - 1
+        await unit.wait(2 * number)
+        if number % 3 == 0:
+            unit.fault(5, 15, 0xFF_FFFF, 0xFFFF_FFFF)
+        dut.halted.value = int(number % 3 == 1)
+        for channel in (unit.bus.write_if.b_channel, unit.bus.read_if.r_channel):
+            channel.clear_pause_generator()
+            channel.pause = True
+        unit.bus.init_read(offset("MAGIC"), 4)
+        unit.bus.init_write(offset("CONTROL"), SOFT_RESET.to_bytes(4, "little"))
+        await unit.wait(6 + 2 * number)
+        dut.user_irq.value = 0
+        dut.halted.value = 0
+        dut.events.value = 0
+        unit.fault(5, 0, 0, 0, valid=0)
+        dut.rst.value = 1
+        await unit.wait(2)
+        for name in ("irq", "start", "core_reset", "quiesce"):
+            assert not getattr(dut, name).value, name
+        dut.rst.value = 0
+        for channel in (unit.bus.write_if.b_channel, unit.bus.read_if.r_channel):
+            channel.pause = False
+        await unit.wait(4)
+        for name, value in reset_values.items():
+            assert await unit.read(name) == value, name
+        for name in ("CYCLES", *(counter.name for counter in csr.COUNTERS)):
+            assert await unit.read(name) == 0, name
+
+
+@cocotb.test()
 async def test_user_interrupt(dut: Any) -> None:
-    """`irq` sets its status and code; start clears the code."""
+    """`irq` sets its status, the latest its code; start clears the code; the status goes by its own bit only."""
     unit = await host(dut)
     await unit.write("IRQ_ENABLE", bit("IRQ_ENABLE", "user"))
+    user, done = bit("IRQ_STATUS", "user"), bit("IRQ_STATUS", "done")
+    for _ in range(8):
+        await unit.run()
+        assert await unit.read("USER_CODE") == 0
+        for code in (0, 0xFFFF, unit.rng.getrandbits(16), unit.rng.getrandbits(16)):
+            dut.user_code.value = code
+            dut.user_irq.value = 1
+            await unit.wait(1)
+            dut.user_irq.value = 0
+            dut.user_code.value = unit.rng.getrandbits(16)
+            await unit.wait(4)
+            assert dut.irq.value
+            assert await unit.read("USER_CODE") == code
+        await unit.halt()
+        await unit.bus.write(offset("IRQ_STATUS") + 1, b"\xff\xff\xff")
+        assert await unit.read("IRQ_STATUS") == user | done
+        assert await unit.read("USER_CODE") == code
+        await unit.write("IRQ_STATUS", done)
+        assert await unit.read("IRQ_STATUS") == user
+        assert dut.irq.value, "interrupt status survives a start"
+
+
+@cocotb.test()
+async def test_an_event_wins_over_its_clear(dut: Any) -> None:
+    """An `irq` in the cycle in which its status is cleared keeps it set: the line does not even fall."""
+    unit = await host(dut)
+    user = bit("IRQ_STATUS", "user")
+    await unit.write("IRQ_ENABLE", user)
     await unit.run()
-    dut.user_code.value = 0xBEEF
-    dut.user_irq.value = 1
-    await unit.wait(1)
-    dut.user_irq.value = 0
-    dut.user_code.value = 0
+    for channel in (unit.bus.write_if.aw_channel, unit.bus.write_if.w_channel, unit.bus.write_if.b_channel):
+        channel.clear_pause_generator()
+        channel.pause = False
     await unit.wait(4)
-    assert dut.irq.value
-    assert await unit.read("USER_CODE") == 0xBEEF
-    await unit.halt()
-    assert await unit.read("IRQ_STATUS") == bit("IRQ_STATUS", "user") | bit("IRQ_STATUS", "done")
-    await unit.run()
-    assert await unit.read("USER_CODE") == 0
-    assert dut.irq.value, "interrupt status survives a start"
+    falls = []
+    for delay in range(10):
+        dut.user_irq.value = 1
+        await unit.wait(1)
+        dut.user_irq.value = 0
+        await unit.wait(4)
+        unit.bus.init_write(offset("IRQ_STATUS"), user.to_bytes(4, "little"))
+        low = 0
+        for now in range(20):
+            dut.user_irq.value = int(now == delay)
+            await RisingEdge(dut.clk)
+            low += not dut.irq.value
+        falls.append(low)
+    late = falls.index(0)
+    assert all(low > 8 for low in falls[:late]), "an event before its clear is cleared"
+    assert falls[late + 1 :] == list(range(1, len(falls) - late)), "an event after a clear sets the status again"
 
 
 @cocotb.test()
@@ -360,12 +391,13 @@ async def test_watchdog(dut: Any) -> None:
     """Fires after WATCHDOG cycles without progress, names the blocked instruction or the frontend's; 0: never."""
     unit = await host(dut)
     await unit.write("PROG_ADDR", 0x1000)
-    for limit, blocked in ((100, 1), (57, 0)):
+    for limit, blocked in ((100, 1), (57, 0), (31, 1), (64, 0), (33, 1)):
         await unit.write("WATCHDOG", limit)
         dut.blocked.value = blocked
-        dut.blocked_pc.value = 5
-        dut.blocked_mask.value = 0x8421
-        dut.pc.value = 9
+        blocked_pc, pc, mask = unit.rng.getrandbits(24), unit.rng.getrandbits(24), unit.rng.getrandbits(16)
+        dut.blocked_pc.value = blocked_pc
+        dut.blocked_mask.value = mask
+        dut.pc.value = pc
         dut.progress.value = 1
         await unit.run()
         await unit.wait(2 * limit)
@@ -376,7 +408,7 @@ async def test_watchdog(dut: Any) -> None:
             cycles += 1
             dut.progress.value = int(cycles == limit // 2)
         assert limit <= cycles - limit // 2 <= limit + 5, cycles
-        expected = (Unit.SYNC, 0x1050, 0x8421) if blocked else (Unit.FRONTEND, 0x1090, 0)
+        expected = (Unit.SYNC, 0x1000 + 16 * blocked_pc, mask) if blocked else (Unit.FRONTEND, 0x1000 + 16 * pc, 0)
         assert await unit.error() == (Cause.WATCHDOG, *expected)
         coverage.watchdog("blocked" if blocked else "frontend")
         coverage.watchdog("restarted")
@@ -386,6 +418,40 @@ async def test_watchdog(dut: Any) -> None:
     await unit.wait(300)
     assert await unit.read("STATUS") == BUSY
     coverage.watchdog("off")
+    await unit.halt()
+
+
+@cocotb.test()
+async def test_watchdog_waits(dut: Any) -> None:
+    """A long limit does not fire early, whatever its bits; nor does it outside of RUN."""
+    unit = await host(dut)
+    for limit in (*((1 << place) + 12 for place in range(6, 32)), 0xFFFF_FFFF):
+        await unit.write("WATCHDOG", limit)
+        await unit.run()
+        await unit.wait(20)
+        assert await unit.read("STATUS") == BUSY, f"{limit:#x}"
+        await unit.halt()
+    await unit.write("WATCHDOG", 10)
+    await unit.wait(40)
+    assert await unit.read("STATUS") == DONE
+    dut.progress.value = 1
+    await unit.run()
+    dut.halted.value = 1
+    await unit.wait(3)
+    dut.progress.value = 0
+    await unit.wait(40)
+    assert await unit.read("STATUS") == BUSY
+    await unit.halt()
+    dut.progress.value = 1
+    await unit.run()
+    dut.halted.value = 1
+    await unit.wait(3)
+    dut.halted.value = 0
+    dut.progress.value = 0
+    await unit.wait(40)
+    await unit.recover()
+    await unit.write("WATCHDOG", 0)
+    await unit.run()
     await unit.halt()
 
 

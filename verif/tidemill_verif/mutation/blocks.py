@@ -48,6 +48,9 @@ class Block:
 
 _VECTOR = ("vector/engine.py", "vector/alu.py", "vector/operand.py", "vector/post.py")
 _MATRIX = ("matrix/engine.py", "matrix/loader.py", "matrix/walker.py")
+# The counters are 32 bits wide there: no simulation reaches their upper bits. They are mutated in a width that wraps,
+# and proved in their full one.
+_CONTROL = ("csr/control.py", "csr/axilite.py", "tidemill_hdl/interfaces.py", "contextlib.py")
 # Its docstring: constant while values are under way; there is no fourth mode. It is a pipeline without feedback, so
 # what it held before the last change of mode has no influence.
 _REQUANTIZER = Contract(("mode", "preshift", "zero_point"), ("mode != 3",))
@@ -77,7 +80,7 @@ BLOCKS: dict[str, Block] = {
     "load": Block(200, (Target("dma_load", "dma_load-tiny"),)),
     "store": Block(200, (Target("dma_store", "dma_store-tiny"),)),
     "gateway": Block(200, (Target("dma_gateway", "dma_gateway-tiny"),)),
-    "control": Block(120, (Target("control", "control-tiny"),)),
+    "control": Block(130, (Target("control", "control-tiny", 10, _CONTROL), Target("counters", "counters-5", 3))),
 }
 """The queues of depth 2, 3 and 5 are different hardware; other shapes of a block repeat the same lines."""
 
