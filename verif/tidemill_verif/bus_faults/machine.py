@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -80,13 +81,15 @@ class Scenario:
 
 @dataclass
 class Machine:
-    """The NPU of one configuration and what it does without disturbance."""
+    """The NPU of one configuration, opened by `make` with `mem_size` bytes of DRAM, and what it does without
+    disturbance. Raises `Wrong` where that is wrong."""
 
     config: Config
+    make: Callable[..., RtlDevice] | None = None
     rtl: RtlDevice = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rtl = RtlDevice(self.config, mem_size=MEM_SIZE)
+        self.rtl = (self.make or partial(RtlDevice, self.config))(mem_size=MEM_SIZE)
         self.workloads = {name: make(self.config) for name, make in WORKLOADS.items()}
         self.simulated: dict[object, Report | None] = {}
         """What the simulator reports for a source of errors, None where the program does not meet it."""

@@ -33,9 +33,12 @@ class Verdict:
     cycles: int
 
 
-def judge(lockstep: Lockstep, case: Case) -> Verdict:
-    """Run `case` on both, then a good program on the hardware. Raises `TooLong` for programs not worth running."""
-    ends = possible_ends(case)
+def judge(lockstep: Lockstep, case: Case, ends: Ends | None = None) -> Verdict:
+    """Run `case` on both, then a good program on the hardware; `ends` are its possible ends where known already.
+
+    Raises `TooLong` for programs not worth running.
+    """
+    ends = ends or possible_ends(case)
     iss, rtl = lockstep.iss(case), lockstep.rtl(case)
     failure = _wrong(case, ends, rtl, iss) or _unrecovered(lockstep)
     ended = rtl.end.partition(" in ")[0]

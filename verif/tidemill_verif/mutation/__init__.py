@@ -2,7 +2,8 @@
 
 Yosys chooses small changes (a bit inverted, stuck or inverted by another bit) of a block's netlist, all of which go
 into one Verilog file behind a selector input. The block's own benches, unchanged, run on each mutant (`fork_server`);
-one that no bench notices may be proved equivalent (`equivalence`). The score is killed / (all - equivalent).
+one that no bench notices is run in the whole machine (`mutated_npu`, `whole_machine`), and may be proved equivalent
+(`equivalence`). The score is killed / (all - equivalent).
 
 How to run a block
     make mutate BLOCK=requantizer     (or: python -m tidemill_verif.mutation run requantizer; --minutes M stops early)
@@ -11,6 +12,12 @@ How to run a block
 
     What was run before on the same netlist and mutant comes from the build cache: a kill in any case, survival while
     the bench is the same. With --fresh everything runs again.
+
+How the whole machine tries them
+    After the benches come random legal and illegal programs and disturbances of the bus on the NPU of `tiny`, in which
+    the mutated module stands for every block of the same class and parameters; --no-machine leaves this stage out. The
+    NPU is built once for each design with all of its mutants, each mutant runs in a copy of the process. A target of
+    `blocks` that has no such block is `alone`.
 
 How to read the survivors
     Each line names the target, the Python line the cell comes from, the mutant (change, cell, port, bit, signal), and

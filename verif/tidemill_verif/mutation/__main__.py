@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tidemill.driver.errors import DeviceError
 from tidemill_verif.mutation import MutationError, blocks, judgements, report
 from tidemill_verif.mutation.campaign import OPEN, SURVIVED, Campaign, Outcome, save, saved, score
 from tidemill_verif.runner import results_root
@@ -30,7 +31,15 @@ def main() -> None:
     """Mutation score of the hardware's blocks."""
 
 
-def _run(names: tuple[str, ...], count: int | None, jobs: int, minutes: float | None, proofs: bool, fresh: bool) -> int:
+def _run(
+    names: tuple[str, ...],
+    count: int | None,
+    jobs: int,
+    minutes: float | None,
+    proofs: bool,
+    fresh: bool,
+    machine: bool,
+) -> int:
     for name in names:
         blocks.block(name)
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
@@ -44,7 +53,7 @@ def _run(names: tuple[str, ...], count: int | None, jobs: int, minutes: float | 
             def show(_: str, done: int, total: int, task: int = task) -> None:
                 progress.update(task, completed=done, total=total)  # type: ignore[arg-type]
 
-            results[name] = Campaign(jobs, deadline, show, proofs, fresh).run(name, count)
+            results[name] = Campaign(jobs, deadline, show, proofs, fresh, machine).run(name, count)
             if count is None:
                 save(_folder(), name, results[name])
     return _print(results)
@@ -77,7 +86,8 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Simulations at a time."),
         click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Start nothing after this time."),
         click.option("--proofs/--no-proofs", default=True, help="Try to prove survivors equivalent."),
-        click.option("--fresh", is_flag=True, help="Run every bench again, whatever is known of earlier runs."),
+        click.option("--machine/--no-machine", default=True, help="Try survivors in the whole machine."),
+        click.option("--fresh", is_flag=True, help="Run everything again, whatever is known of earlier runs."),
     ):
         command = option(command)
     return command
@@ -95,10 +105,11 @@ def run(
     minutes: float | None,
     proofs: bool,
     fresh: bool,
+    machine: bool,
     page: Path | None,
 ) -> None:
     """Run the mutants of blocks NAMES, or `all`; exits with 1 below the target score."""
-    code = _run(tuple(blocks.BLOCKS) if names == ("all",) else names, count, jobs, minutes, proofs, fresh)
+    code = _run(tuple(blocks.BLOCKS) if names == ("all",) else names, count, jobs, minutes, proofs, fresh, machine)
     if page is not None:
         _write_page(page)
     sys.exit(code)
@@ -107,9 +118,9 @@ def run(
 @main.command()
 @click.option("--count", default=12, show_default=True, type=click.IntRange(1), help="Mutants of each block.")
 @_options
-def sample(count: int, jobs: int, minutes: float | None, proofs: bool, fresh: bool) -> None:
+def sample(count: int, jobs: int, minutes: float | None, proofs: bool, fresh: bool, machine: bool) -> None:
     """Run a few mutants of every block."""
-    sys.exit(_run(tuple(blocks.BLOCKS), count, jobs, minutes, proofs, fresh))
+    sys.exit(_run(tuple(blocks.BLOCKS), count, jobs, minutes, proofs, fresh, machine))
 
 
 def _survivor(block: str, identity: str) -> Outcome:
@@ -167,6 +178,6 @@ def write_report(output: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (MutationError, ToolchainError) as error:
+    except (DeviceError, MutationError, ToolchainError) as error:
         Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -17,7 +17,8 @@ class Target:
     """One design of a block: that of the runs called `run` in the family `family` of `bench_runs`.
 
     Mutants come from cells of `files` (ends of paths), from all where empty; `share` weighs the block's targets.
-    `contract` is what proofs may rely on.
+    `contract` is what proofs may rely on. `alone`: the whole machine has no block like this design, so that it cannot
+    try the mutants.
     """
 
     family: str
@@ -25,6 +26,7 @@ class Target:
     share: int = 1
     files: tuple[str, ...] = ()
     contract: Contract = FREE
+    alone: bool = False
 
     def runs(self) -> tuple[list[BenchRun], list[BenchRun]]:
         """The regression's runs on this design, and the same bench with more seeds."""
@@ -59,24 +61,30 @@ BLOCKS: dict[str, Block] = {
     "prims": Block(
         120,
         (
-            Target("stream_buffers", "prims-skid-8", 2),
-            Target("stream_buffers", "prims-queue-2", 1),
-            Target("stream_buffers", "prims-queue-3", 2),
-            Target("stream_buffers", "prims-queue-5", 2),
-            Target("address_nest", "prims-nest-load", 3),
-            Target("address_nest", "prims-nest-narrow", 2),
+            Target("stream_buffers", "prims-skid-8", 2, alone=True),
+            Target("stream_buffers", "prims-queue-2", 1, alone=True),
+            Target("stream_buffers", "prims-queue-3", 2, alone=True),
+            Target("stream_buffers", "prims-queue-5", 2, alone=True),
+            Target("address_nest", "prims-nest-load", 3, alone=True),
+            Target("address_nest", "prims-nest-narrow", 2, alone=True),
         ),
     ),
     "requantizer": Block(150, (Target("requantizer", "requantizer", contract=_REQUANTIZER),)),
     "vector": Block(200, (Target("vector_engine", "vector-engine-tiny", files=_VECTOR),)),
     "array": Block(
-        200, (Target("systolic_array", "systolic_array-4x4-3", 3), Target("systolic_array", "systolic_array-3x5-2", 1))
+        200,
+        (
+            Target("systolic_array", "systolic_array-4x4-3", 3),
+            Target("systolic_array", "systolic_array-3x5-2", 1, alone=True),
+        ),
     ),
     "matrix": Block(150, (Target("matrix_engine", "matrix_engine-tiny", files=_MATRIX),)),
     "scratchpad": Block(100, (Target("scratchpad", "scratchpad-tiny"),)),
     "accumulators": Block(120, (Target("accumulators", "accumulators-tiny"),)),
-    "sync": Block(120, (Target("sync", "sync-tiny", 2), Target("sync", "sync-narrow", 1))),
-    "frontend": Block(150, (Target("frontend", "frontend-tiny", 2), Target("frontend", "frontend-shallow", 1))),
+    "sync": Block(120, (Target("sync", "sync-tiny", 2), Target("sync", "sync-narrow", 1, alone=True))),
+    "frontend": Block(
+        150, (Target("frontend", "frontend-tiny", 2), Target("frontend", "frontend-shallow", 1, alone=True))
+    ),
     "load": Block(200, (Target("dma_load", "dma_load-tiny"),)),
     "store": Block(200, (Target("dma_store", "dma_store-tiny"),)),
     "gateway": Block(200, (Target("dma_gateway", "dma_gateway-tiny"),)),

@@ -8,22 +8,30 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import TypeAlias
 
 from tidemill.golden import __path__ as golden_path
 from tidemill_verif import agents, benches
 from tidemill_verif.bench_runs import BenchRun
 from tidemill_verif.cache import cache_root, content_key, tree_key
-from tidemill_verif.mutation import blocks, equivalence, judgements
+from tidemill_verif.mutation import blocks, equivalence, judgements, whole_machine
 from tidemill_verif.mutation.fork_server import Result
+from tidemill_verif.mutation.mutated_npu import variant
 from tidemill_verif.mutation.netlist import Mutant, Netlist, mutants, prepare
 from tidemill_verif.mutation.simulation import build, run_bench_on_mutants
 
 KILLED, EQUIVALENT, SURVIVED, OPEN = "killed", "equivalent", "survived", "open"
 """OPEN: not run to the end, the time was over."""
-REGRESSION, SEEDS, PROOF, JUDGED = "regression", "more seeds", "proof", "judgement"
-"""What settled a mutant: the runs of `make test`, the same bench with more seeds, a proof, a person."""
+REGRESSION, SEEDS, MACHINE, PROOF, JUDGED = "regression", "more seeds", "whole machine", "proof", "judgement"
+"""What settled a mutant: the bench's runs of `make test`, the same bench with more seeds, programs on the whole
+machine, a proof, a person."""
+
+
+_Keep: TypeAlias = Callable[[Result], None]
+_Runner: TypeAlias = Callable[[list[int], _Keep], None]
+"""Runs mutants by their selectors and hands on the results as they come."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +79,14 @@ def _bench_key(module: str) -> str:
     return tree_key(bench, *shared, Path(agents.__path__[0]), Path(golden_path[0]))
 
 
-class _BenchResults:
-    """What is known of the mutants of `netlist` under `run`. A kill outlives edits of the bench, which as a rule add
-    tests; that a mutant survives is only true of the bench as it was."""
+class _Results:
+    """What is known of the mutants of one netlist under one kind of run. A kill outlives edits of the tests, which as a
+    rule add some; that a mutant survives is only true of the tests as they were, which `tests` is the hash of."""
 
-    def __init__(self, known: Known, netlist: Netlist, run: BenchRun) -> None:
+    def __init__(self, known: Known, kind: tuple[str, ...], tests: str) -> None:
         self._known = known
-        parameters = json.dumps([run.params, run.seed], sort_keys=True)
-        self._kill = ("kill", netlist.key, run.module, parameters)
-        self._survival = (*self._kill, _bench_key(run.module))
+        self._kill = ("kill", *kind)
+        self._survival = (*self._kill, tests)
 
     def reason(self, mutant: Mutant) -> str | None:
         """Why it was killed, empty where it survived, None where unknown."""
@@ -92,12 +99,21 @@ class _BenchResults:
         self._known.put(content_key(*parts, mutant.command), reason)
 
 
+def _bench_results(known: Known, netlist: Netlist, run: BenchRun) -> _Results:
+    parameters = json.dumps([run.params, run.seed], sort_keys=True)
+    return _Results(known, (netlist.key, run.module, parameters), _bench_key(run.module))
+
+
+def _machine_results(known: Known, netlist: Netlist) -> _Results:
+    return _Results(known, (netlist.key, MACHINE), whole_machine.regression_key())
+
+
 @dataclass
 class Campaign:
     """Runs blocks: `jobs` simulations at a time, until `deadline` (of `time.monotonic`) where given.
 
-    `on_progress` is called with (block, settled mutants, all of them). Without `proofs` no equivalence is proved; with
-    `fresh` every bench runs again, whatever is known.
+    `on_progress` is called with (block, settled mutants, all of them). Without `machine` the whole machine is not
+    tried, without `proofs` no equivalence is proved; with `fresh` everything runs again, whatever is known.
     """
 
     jobs: int
@@ -105,6 +121,7 @@ class Campaign:
     on_progress: Callable[[str, int, int], None] = lambda *_: None
     proofs: bool = True
     fresh: bool = False
+    machine: bool = True
 
     def run(self, name: str, count: int | None = None) -> list[Outcome]:
         """The outcome of every mutant of block `name`; `count` instead of the block's own number of mutants.
@@ -133,29 +150,35 @@ class Campaign:
             settled[index] = Outcome(target.run, identity, mutant, status, by, detail)
             self.on_progress(name, done + len(settled), total)
 
+        stages: list[tuple[str, str, _Results, _Runner]] = []
+        runner: _Runner
         for runs, by in ((regular, REGRESSION), (more, SEEDS)):
             for run in runs:
-                left = [index for index in range(len(chosen)) if index not in settled]
-                for index, reason in self._bench(netlist, chosen, left, run, known):
-                    if reason:
-                        settle(index, KILLED, by, f"{run}: {reason}")
+                runner = partial(self._bench, netlist, chosen, run)
+                stages.append((by, f"{run}: ", _bench_results(known, netlist, run), runner))
+        if self.machine and not target.alone:
+            runner = partial(self._machine, netlist, chosen, regular[0])
+            stages.append((MACHINE, "", _machine_results(known, netlist), runner))
+        for by, prefix, results, runner in stages:
+            left = [index for index in range(len(chosen)) if index not in settled]
+            for index, reason in self._stage(chosen, left, results, runner):
+                if reason:
+                    settle(index, KILLED, by, f"{prefix}{reason}")
         self._prove(netlist, target.contract, chosen, settled, known, settle)
         judged = {entry.identity: entry.reason for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
-                tried = [_BenchResults(known, netlist, run) for run in (*regular, *more)]
-                unfinished = any(results.reason(mutant) is None for results in tried)
+                unfinished = any(results.reason(mutant) is None for _, _, results, _ in stages)
                 if verdict := judged.get(judgements.identity(target.run, mutant)):
                     settle(index, EQUIVALENT, JUDGED, verdict)
                 else:
                     settle(index, OPEN if unfinished else SURVIVED)
         return [settled[index] for index in range(len(chosen))]
 
-    def _bench(
-        self, netlist: Netlist, chosen: list[Mutant], left: list[int], run: BenchRun, known: Known
+    def _stage(
+        self, chosen: list[Mutant], left: list[int], results: _Results, runner: _Runner
     ) -> Iterable[tuple[int, str]]:
         """(index, reason of the kill or empty) of each mutant of `left`; those not reached in time are left out."""
-        results = _BenchResults(known, netlist, run)
         found = {index: None if self.fresh else results.reason(chosen[index]) for index in left}
         yield from ((index, reason) for index, reason in found.items() if reason is not None)
         missing = [index for index, reason in found.items() if reason is None]
@@ -167,9 +190,17 @@ class Campaign:
             results.keep(chosen[result.selector - 1], result.reason)
             new.append(result)
 
-        selectors = [index + 1 for index in missing]
-        run_bench_on_mutants(build(netlist, chosen), run, selectors, self.jobs, keep, self.deadline)
+        runner([index + 1 for index in missing], keep)
         yield from ((result.selector - 1, result.reason) for result in new)
+
+    def _bench(self, netlist: Netlist, chosen: list[Mutant], run: BenchRun, selectors: list[int], keep: _Keep) -> None:
+        run_bench_on_mutants(build(netlist, chosen), run, selectors, self.jobs, keep, self.deadline)
+
+    def _machine(
+        self, netlist: Netlist, chosen: list[Mutant], run: BenchRun, selectors: list[int], keep: _Keep
+    ) -> None:
+        machine = variant(netlist, chosen, run.design)
+        whole_machine.run_mutants(machine, selectors, self.jobs, keep, self.deadline)
 
     def _prove(
         self,

