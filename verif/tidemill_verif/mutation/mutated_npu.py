@@ -14,7 +14,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
 from tidemill.config import Config, preset
+from tidemill_hdl.memory.accumulators import Accumulators
+from tidemill_hdl.memory.scratchpad import Scratchpad
 from tidemill_hdl.top import Npu
+from tidemill_hdl.vector.engine import VectorEngine
 from tidemill_verif.cache import build_once, content_key
 from tidemill_verif.elaborate import Design
 from tidemill_verif.mutation import SELECTOR, SELECTOR_BITS, MutationError, netlist
@@ -23,6 +26,8 @@ from tidemill_verif.rtl_device.build import Variant
 
 CONFIG = preset("tiny")
 """Configuration of the machine that mutants run in."""
+_OWNERS = {Scratchpad: "scratchpad", Accumulators: "accumulators", VectorEngine: "vector"}
+"""Submodules of `Npu` with local memories, whose mutated modules are flat."""
 
 
 class MutatedNpu(wiring.Component):
@@ -107,11 +112,11 @@ def _likeness(component: wiring.Component) -> dict[str, object]:
 def variant(base: netlist.Netlist, chosen: list[netlist.Mutant], design: Design) -> Variant:
     """The machine with `chosen` mutants of `design`, whose netlist is `base`. Raises `MutationError`."""
     commands = "\n".join(mutant.command for mutant in chosen)
-    sources = [Path(module).read_bytes() for module in (__file__, netlist.__file__)]
-    key = content_key(base.key, commands, *sources)
+    key = content_key(base.key, commands, *(Path(module).read_bytes() for module in (__file__, netlist.__file__)))
     folder = build_once("mutation-block", key, lambda folder: netlist.write_mutated(base, chosen, folder))
     block = design() if isinstance(design, partial) else design
-    return Variant(key, lambda config: MutatedNpu(config, block, base.ports()), (folder / netlist.MUTATED,))
+    sources = (folder / netlist.MUTATED,)
+    return Variant(key, lambda config: MutatedNpu(config, block, base.ports()), sources, _OWNERS.get(type(block), ""))
 
 
 def open_mutant(machine: Variant, selector: int, mem_size: int) -> RtlDevice:

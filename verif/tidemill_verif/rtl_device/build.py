@@ -56,13 +56,15 @@ class Variant:
     """Another NPU in place of `Npu`; without coverage.
 
     `design` makes it: a component with the ports of `Npu`, perhaps more, and the same local memories. `sources` are
-    Verilog files of modules that it instantiates. `key` is a hash of what both are made from besides the configuration
+    Verilog files of modules that it instantiates; the submodule `flat`, where given, is one of these, with all that is
+    below it in one module. `key` is a hash of what both are made from besides the configuration
     and the hardware's sources.
     """
 
     key: str
     design: Callable[[Config], wiring.Component]
     sources: tuple[Path, ...] = ()
+    flat: str = ""
 
 
 def port_table(npu: wiring.Component) -> list[tuple[str, int, bool]]:
@@ -90,10 +92,13 @@ def local_memories(config: Config) -> list[tuple[str, str]]:
     return spad + acc + [("table", f"vector.post.table{lane}") for lane in range(config.requant_lanes)]
 
 
-def _local_source(config: Config) -> str:
+def _local_source(config: Config, flat: str) -> str:
     lines = []
     for name, path in local_memories(config):
-        array = "top.rootp->top__DOT__" + path.replace(".", "__DOT__")
+        # Names in a flat module have dots in them, which Verilator writes as __02e.
+        head, _, tail = path.partition(".")
+        inner = tail.replace(".", "__02e" if head == flat else "__DOT__")
+        array = f"top.rootp->top__DOT__{head}__DOT__{inner}"
         lines.append(f'locals.push_back({{"{name}", &{array}, sizeof({array})}});')
     return "\n".join(lines) + "\n"
 
@@ -127,7 +132,7 @@ def _build(config: Config, trace: str, variant: Variant | None, folder: Path) ->
     design: Design = variant.design(config) if variant else partial(ProbedNpu if probed else Npu, config)
     npu = design() if isinstance(design, partial) else design
     (folder / "ports.inc").write_text(_port_source(npu))
-    (folder / "locals.inc").write_text(_local_source(config))
+    (folder / "locals.inc").write_text(_local_source(config, variant.flat if variant else ""))
     flags = f"-fPIC -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
     if trace:
