@@ -12,8 +12,9 @@ from cocotb.triggers import RisingEdge
 
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
-from tidemill.isa import ACC_SPACE, WAIT, encode
+from tidemill.isa import ACC_SPACE, BY_MNEMONIC, WAIT, encode
 from tidemill_hdl.matrix.array import SystolicArray
+from tidemill_hdl.matrix.engine import MatrixEngine
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_verif.agents import clock
 from tidemill_verif.agents.streams import Stalls, StreamSource
@@ -22,6 +23,7 @@ from tidemill_verif.coverage.sampling import matrix as coverage
 from tidemill_verif.matrix_reference import MatrixReference, random_program, row_bits
 
 LIMIT = 200_000
+WLOAD = BY_MNEMONIC["mx.wload"].opcode
 
 
 def pc_of(index: int) -> int:
@@ -92,6 +94,7 @@ class Monitor:
         self.progress = 0
         self.weights.responses = 0
         self._flying = deque([False] * self.in_array)
+        self._moved = self.cycle
         self._fault: tuple[int, ...] | None = None
 
     def _lanes(self, bits: int) -> list[int]:
@@ -107,6 +110,8 @@ class Monitor:
         self._flying.append(row)
         self.rows += row
         self.progress += progress
+        if progress:
+            self._moved = self.cycle
 
     def _silence(self) -> None:
         dut = self.dut
@@ -114,6 +119,9 @@ class Monitor:
             return
         fault = tuple(int(getattr(dut, f"fault__{name}").value) for name in ("valid", "cause", "pc", "info"))
         assert self._fault in (None, fault), f"fault changed from {self._fault} to {fault}"
+        if self._fault is None:
+            settled = self.in_array + Accumulators.commit_latency + MatrixEngine.SETTLE_CYCLES
+            assert self.cycle - self._moved >= settled, f"fault {self.cycle - self._moved} cycles after the last move"
         self._fault = fault
         for name in ("acc__valid", "row", "done__valid", "done_weights__valid", "progress"):
             assert not getattr(dut, name).value, f"{name} after the fault"
@@ -222,10 +230,48 @@ async def test_random_programs_match_the_golden_model_at_full_speed(dut: Any) ->
     await _check_program(dut, params()["seed"] + 1000, 0.0, params()["length"])
 
 
+async def _check_fault(
+    dut: Any,
+    config: Config,
+    source: StreamSource,
+    monitor: Monitor,
+    name: str,
+    words: list[int],
+    pc: int,
+    cause: Cause,
+    info: int,
+    rows: int,
+) -> None:
+    """After a reset `words` stop at the one with index `pc` for `cause`, with `rows` result rows before."""
+    source.clear()
+    await clock.reset(dut)
+    after = encode("mx.run", act=0, acc=ACC_SPACE, swap=0)
+    for offset, word in enumerate([*words, after, after]):
+        source.put(word | pc_of(offset) << 128)
+    for _ in range(1000):
+        await RisingEdge(dut.clk)
+        if dut.fault__valid.value:
+            break
+    for _ in range(40):
+        await RisingEdge(dut.clk)
+    assert dut.fault__valid.value, f"{name}: no fault"
+    sampler = coverage.Engine()
+    for word in words[: pc + 1]:
+        sampler.instruction(word)
+    sampler.fault(words[pc], cause, config)
+    got = (int(dut.fault__cause.value), int(dut.fault__pc.value), int(dut.fault__info.value))
+    assert got == (cause, pc_of(pc), info & 0xFFFFFFFF), f"{name}: {got}"
+    # Weights are fetched ahead: runs behind a faulty mx.wload may already be under way.
+    late = 2 if words[pc] & 0xFF == WLOAD and cause == Cause.LOCAL_RANGE else 0
+    assert rows <= len(monitor.writes) <= rows + late, f"{name}: {len(monitor.writes)} rows"
+    dones = sum(word & 0xFF != WLOAD for word in words[:pc])
+    assert dones <= len(monitor.dones) <= dones + late, f"{name}: {len(monitor.dones)} done pulses"
+
+
 @cocotb.test()
 async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
     # The engine counts on a memory that keeps no request waiting for long.
-    config, _, source, monitor = await _setup(dut, params()["seed"], 0.3, patience=4)
+    config, _, source, monitor = await _setup(dut, params()["seed"], 0.3, patience=5)
     last, acc = config.spad_rows - 1, ACC_SPACE
     wload, run = encode("mx.wload", src=0), encode("mx.run", act=0, acc=acc, swap=0)
     up = encode("mx.act", n0=3, n1=2, s0=1, s1=-1)
@@ -253,29 +299,37 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
         ([wload, run, wload], 2, illegal, wload & 0xFFFFFFFF, 1),
         ([wload, swap, run, swap], 3, illegal, swap & 0xFFFFFFFF, 2),
     ]  # fmt: skip
-    for number, (words, pc, cause, info, rows) in enumerate(cases):
-        source.clear()
-        await clock.reset(dut)
-        for offset, word in enumerate([*words, run, run]):
-            source.put(word | pc_of(offset) << 128)
-        for _ in range(500):
-            await RisingEdge(dut.clk)
-        assert dut.fault__valid.value, f"case {number}: no fault"
-        sampler = coverage.Engine()
-        for word in words[: pc + 1]:
-            sampler.instruction(word)
-        sampler.fault(words[pc], cause, config)
-        got = (int(dut.fault__cause.value), int(dut.fault__pc.value), int(dut.fault__info.value))
-        assert got == (cause, pc_of(pc), info & 0xFFFFFFFF), f"case {number}: {got}"
-        # Weights are fetched ahead: runs behind a faulty mx.wload may already be under way.
-        late = 2 if words[pc] & 0xFF == wload & 0xFF and cause == local else 0
-        found = len(monitor.writes)
-        assert rows <= found <= rows + late, f"case {number}: {found} rows"
-        dones = sum(word & 0xFF != wload & 0xFF for word in words[:pc])
-        assert dones <= len(monitor.dones) <= dones + late, f"case {number}: {len(monitor.dones)} done pulses"
+    for number, case in enumerate(cases):
+        await _check_fault(dut, config, source, monitor, f"case {number}", *case)
     source.clear()
     await clock.reset(dut)
     assert not dut.fault__valid.value
+
+
+@cocotb.test()
+async def test_every_loop_may_leave_either_memory(dut: Any) -> None:
+    """Each loop of each operand goes below the first row and beyond the last, by one and by far; the row is told."""
+    config, _, source, monitor = await _setup(dut, params()["seed"], 0.0)
+    rng = random.Random(params()["seed"])
+    for level in range(3):
+        for stride in (-1, 1, -32768, 32767, rng.randint(-32768, -2), rng.randint(config.spad_rows, 32767)):
+            for name, last in (("s", config.spad_rows - 1), ("t", config.acc_rows - 1)):
+                base = 0 if stride < 0 else last
+                act = {f"{name}{level}": stride} if name == "s" else {}
+                acc = {f"{name}{level}": stride} if name == "t" else {}
+                words = [
+                    encode("mx.act", **{f"n{level}": 2}, **act),
+                    encode("mx.acc", **acc),
+                    encode("mx.run", act=base if act else 7, acc=ACC_SPACE + (base if acc else 7), swap=0),
+                ]
+                where = f"{name}{level} = {stride}"
+                await _check_fault(dut, config, source, monitor, where, words, 2, Cause.LOCAL_RANGE, base + stride, 1)
+
+    for stride in (rng.randint(-32768, -2), rng.randint(-32768, -2), rng.randint(config.spad_rows, 32767), 0x5555):
+        for base in (3, rng.randrange(config.spad_rows)):
+            words = [encode("mx.wload", src=base, stride=stride)]
+            where = f"mx.wload {base} by {stride}"
+            await _check_fault(dut, config, source, monitor, where, words, 0, Cause.LOCAL_RANGE, base + stride, 0)
 
 
 @cocotb.test()

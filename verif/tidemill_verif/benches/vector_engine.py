@@ -21,6 +21,7 @@ from tidemill_verif.coverage.sampling import vector as coverage
 _ALU = [op.mnemonic for op in OPS if op.combine is not None]
 _TABLE = np.zeros(256, np.int32)
 """The look-up table of the one design that all tests of a simulation use."""
+_PORTS = ("a_spad", "b_spad", "a_acc", "b_acc", "spad_w", "acc_w")
 _LIMIT = 20_000
 """Cycles after which an instruction counts as hung."""
 
@@ -33,7 +34,7 @@ class Bench:
         self.config = preset(params()["preset"])
         self.rng = random.Random(f"{params()['seed']}/{name}")
         self.pc = self.rng.randrange(1 << 20)
-        self.rows_seen = 0
+        self.rows_seen = self.progress_seen = 0
         numbers = np.random.default_rng(self.rng.getrandbits(32))
         config = self.config
         spad = numbers.integers(-128, 128, (config.spad_rows, config.rows), dtype=np.int8)
@@ -48,12 +49,31 @@ class Bench:
         self.acc = PortedMemory(dut, acc, ("a_acc", "b_acc"), "acc_w", seed=seed, stall=stall)
         self.source = StreamSource(dut, "instr", seed=seed, stall=stall)
         coverage.watch(dut)
+        cocotb.start_soon(self._watch())
+
+    async def _watch(self) -> None:
+        """Count the events; behind a fault nothing moves."""
+        dut = self.dut
+        offers = [getattr(dut, f"{port}__req__valid") for port in _PORTS]
+        quiet = False
+        while True:
+            await RisingEdge(dut.clk)
+            row, progress = bool(dut.row.value), bool(dut.progress.value)
+            assert progress or not row, "a row without progress"
+            assert not (quiet and progress), "progress without an instruction or after a fault"
+            self.rows_seen += row
+            self.progress_seen += progress
+            ended = bool(dut.fault__valid.value or dut.done__valid.value)
+            quiet = ended or bool(dut.rst.value)
+            if ended:
+                assert not any(offer.value for offer in offers), "an access after the end of an instruction"
 
     async def run(self, mnemonic: str, **values: int) -> int:
         """Execute one instruction on both sides and compare everything; the cycles it took."""
         signal = self.rng.choice((0, 0xFFFF, 1 << self.rng.randrange(16), self.rng.getrandbits(16)))
         word = encode(mnemonic, wait=self.rng.getrandbits(16), signal=signal, **values)
         fault = None
+        before = (self.rows_seen, self.progress_seen, self.reference.points)
         try:
             self.reference.execute(word)
         except LocalRange as error:
@@ -63,7 +83,6 @@ class Bench:
         cycles, context = 0, f"{mnemonic} {values} {self.reference}"
         while not self.dut.done__valid.value and not self.dut.fault__valid.value:
             await RisingEdge(self.dut.clk)
-            self.rows_seen += int(self.dut.row.value)
             cycles += 1
             assert cycles < _LIMIT, f"hangs: {context}"
         if fault is None:
@@ -78,6 +97,11 @@ class Bench:
             rows = np.flatnonzero((got != expected).any(axis=1))
             assert not rows.size, f"{name}[{rows[:8]}] is {got[rows[:2]]}, golden {expected[rows[:2]]}: {context}"
         await RisingEdge(self.dut.clk)
+        after = (self.rows_seen, self.progress_seen, self.reference.points)
+        counted, progress, points = (now - then for now, then in zip(after, before, strict=True))
+        assert counted == points, f"{counted} rows counted, not {points}: {context}"
+        # A point moves twice, at its issue and into the ALU, and may give a result or be loaded.
+        assert points + (points > 0) <= progress <= 3 * points, f"{progress} cycles of progress: {context}"
         return cycles
 
     async def _check_fault(self, row: int, context: str) -> None:
@@ -321,22 +345,46 @@ async def test_throughput(dut: Any) -> None:
     """Without stalls: one row a cycle without post, cols / requant_lanes cycles a row with it, small overhead."""
     bench = Bench(dut, "throughput", 0.0)
     await start(dut)
-    count = 120
+    few, count = 40, 100
     groups = bench.config.cols // bench.config.requant_lanes
-    await bench.configure([count, 1], [1, 1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0])
     for post in Post:
         for space in (0, ACC_SPACE):
             values = {"dst": space | 250 if space else 300, "a": space, "b": space | 120, "post": post}
-            if space:
-                await bench.configure([count, 1], [1, 1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0])
-            bench.rows_seen = 0
-            cycles = await bench.run("vx.add", **values)
+            cycles = {}
+            for rows in (few, count):
+                await bench.configure([rows, 1], [1, 1], [1, 0], [1, 0, 0, 0], [1, 0, 0, 0])
+                cycles[rows] = await bench.run("vx.add", **values)
             each = 1 if post is Post.NONE else groups
-            dut._log.info("%s: %d cycles for %d rows", post.name, cycles, count)
-            assert bench.rows_seen == count
-            assert cycles <= count * each + (24 if post is Post.NONE else 48 + groups), post.name
+            dut._log.info("%s: %d cycles for %d rows", post.name, cycles[count], count)
+            assert cycles[count] - cycles[few] == (count - few) * each, f"{post.name}: {cycles}"
+            assert cycles[count] <= count * each + (24 if post is Post.NONE else 48 + groups), post.name
     await bench.run("vx.dims")
     single = await bench.run("vx.add", dst=300, a=1, b=2)
     configuration = await bench.run("vx.sync")
     dut._log.info("one row: %d cycles, configuration: %d cycles", single, configuration)
     assert single <= 24
+    assert configuration == 3
+
+
+@cocotb.test()
+async def test_a_reset_forgets_what_is_under_way(dut: Any) -> None:
+    """Operations stopped by a reset anywhere leave nothing to the next ones but what they wrote."""
+    bench = Bench(dut, "resets", 0.2)
+    await start(dut)
+    for _ in range(params()["repeats"] * 8):
+        await bench.parameters()
+        post = bench.rng.choice(list(Post))
+        word = encode(bench.rng.choice(_ALU), dst=ACC_SPACE | 400 if post is Post.RQ else 400, a=5, b=9, post=post)
+        await bench.configure([6, 2], [2, 1], [1, 8], [1, 6, 1, 0], [1, 2, 0, 0])
+        bench.source.put(bench.pc << 128 | word)
+        for _ in range(bench.rng.randint(1, 60)):
+            await RisingEdge(dut.clk)
+        bench.source.clear()
+        await reset(dut)
+        for _ in range(30):
+            await RisingEdge(dut.clk)
+            assert not dut.done__valid.value
+        bench.reference.reset()
+        bench.reference.spad[:], bench.reference.acc[:] = bench.spad.rows, bench.acc.rows
+        for space in (0, ACC_SPACE):
+            await bench.run("vx.add", dst=space | 200, a=ACC_SPACE | 3, b=4, post=bench.rng.choice(list(Post)))

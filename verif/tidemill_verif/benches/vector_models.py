@@ -115,6 +115,8 @@ class Reference:
     table: NDArray[np.int32]
 
     def __post_init__(self) -> None:
+        self.points = 0
+        """Points whose operands were read, rows of loads included, since the object began."""
         self.reset()
 
     def reset(self) -> None:
@@ -137,6 +139,7 @@ class Reference:
                 raise LocalRange(row, "src")
             memory, _ = self._memory(address, row, "src")
             target[index] = memory[row]
+            self.points += 1
 
     def __str__(self) -> str:
         return f"{self.dims} {self.strides} {self.quant} parameters {self.params.tolist()}"
@@ -176,17 +179,20 @@ class Reference:
         number = values["b"] - (1 << 16 if values["b"] & 0x8000 else 0)
         constant = np.full(self.config.cols, number, np.int32)
         for i1, i0 in itertools.product(range(dims["n1"]), range(dims["n0"])):
-            window = []
+            window: list[NDArray[np.int32]] = []
             for k1, k0 in itertools.product(range(dims["k1"]), range(dims["k0"])):
                 point = {"n0": i0, "n1": i1, "k0": k0, "k1": k1}
                 a = self._operand(values, "a", point)
                 b = self._operand(values, "b", point) if not values["b_imm"] else constant
                 coverage.operands(mnemonic, a, b)
                 window.append(ALU[mnemonic](a, b, qmin, qmax))
+                # The destination belongs to the window's last point.
+                self.points += len(window) < dims["k0"] * dims["k1"]
             combine = BY_MNEMONIC[mnemonic].combine
             assert combine is not None
             row = (values["dst"] & ~ACC_SPACE) + i0 * dims["d0"] + i1 * dims["d1"]
             memory, row = self._memory(values["dst"], row, "dst")
+            self.points += 1
             to_acc = bool(values["dst"] & ACC_SPACE)
             result = self._post(Post(values["post"]), fold(combine, np.array(window), 0), to_acc)
             memory[row] = result if to_acc else saturate_int8(result)
