@@ -10,6 +10,7 @@ from cocotb.handle import SimHandleBase
 
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
+from tidemill_hdl.dma.load import COMPLETIONS
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
     UPPER,
@@ -21,6 +22,7 @@ from tidemill_verif.benches.dma_models import (
     Stalls,
     check_burst,
     limits_program,
+    moves,
     pc_of,
     put,
     random_memory,
@@ -163,6 +165,20 @@ def expected_writes(
     return writes, counts, None
 
 
+def _events(dut: SimHandleBase, bus: ReadBus) -> Events:
+    def waits() -> bool | None:
+        """A burst counts from before its command until its beats have been used: only that it does is fixed here."""
+        moved = moves(dut, "bus__beat")
+        return not moved if moved or bus.flying else None
+
+    return Events(
+        dut,
+        read_beat=lambda: moves(dut, "bus__beat"),
+        bus_read_wait=waits,
+        progress=lambda: moves(dut, "bus__beat", "spad__req", "acc__req"),
+    )
+
+
 async def check(
     dut: SimHandleBase,
     rng: Random,
@@ -170,8 +186,9 @@ async def check(
     stalls: Stalls,
     window: tuple[int, int] = EVERYWHERE,
     errors: dict[int, int] | None = None,
+    most: int | None = None,
 ) -> tuple[ReadBus, list[WritePortModel], Completions]:
-    """Runs `program` and compares everything."""
+    """Runs `program` and compares everything; with `most` it leaves off after so many cycles and compares nothing."""
     config = preset(params()["preset"])
     memory = random_memory(rng)
     errors = errors or {}
@@ -183,10 +200,12 @@ async def check(
         WritePortModel(dut, "acc", config.acc_rows, config.acc_row_bytes, rng, stalls.port, log),
     ]
     completions = Completions(dut, lambda: sum(port.landed for port in ports))
-    events = Events(dut, "read_beat", "bus_read_wait", "progress")
+    events = _events(dut, bus)
     source = InstructionSource(dut, program, rng, stalls.instr)
     coverage.watch_engine(dut, "load")
-    await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program))
+    await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program), most)
+    if most is not None:
+        return bus, ports, completions
     assert completions.fault == fault, f"fault {completions.fault}, expected {fault}"
     if wanted():
         sample_program(config, program, "load", window, fault, [burst.addr for burst in bus.bursts])
@@ -201,6 +220,7 @@ async def check(
     if fault is None:
         assert len(completions.done) == len(program)
         assert not bus.flying, "beats left over"
+        assert not value(dut, "bus_read_wait")
     for burst in bus.bursts:
         end = burst.addr + burst.beats * config.axi_bytes
         assert window[0] // config.axi_bytes * config.axi_bytes <= burst.addr
@@ -339,6 +359,37 @@ async def test_bus_error_in_a_burst(dut: SimHandleBase, response: int, burst: in
     run = {"dst": 0, "dram": 0x20000, "n0": 3 * size // config.spad_row_bytes, "n1": 1, "n2": 1, "signal": 0}
     rng = Random(params()["seed"] + burst)
     await check(dut, rng, [("ld.run", run)], Stalls.random(rng), errors={0x20000 + burst * size + 8: response})
+
+
+@cocotb.test()
+async def test_reset_in_flight(dut: SimHandleBase) -> None:
+    """After a reset in the middle of a program another one runs as if it were the first."""
+    rng = Random(params()["seed"] + 6)
+    config = preset(params()["preset"])
+    for _ in range(6):
+        most = rng.randint(20, 300)
+        await check(dut, rng, random_program(config, rng, "ld", 12, upper=UPPER), Stalls.random(rng), most=most)
+        await check(dut, rng, random_program(config, rng, "ld", 2, upper=UPPER), Stalls(latency=1))
+
+
+@cocotb.test()
+async def test_many_short_bursts(dut: SimHandleBase) -> None:
+    """Transfers of one burst each keep as many bursts in flight as may be."""
+    rng = Random(params()["seed"])
+    config = preset(params()["preset"])
+    run = {"dst": 0, "dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 1}
+    bus, _, _ = await check(dut, rng, [("ld.run", run)] * 24, Stalls(latency=150))
+    assert bus.peak == min(config.max_outstanding, COMPLETIONS)
+
+
+@cocotb.test()
+@cocotb.parametrize(acc=(0, 1))
+async def test_latency(dut: SimHandleBase, acc: int) -> None:
+    """The cycles of a transfer of one row without stalls; its instruction is taken in cycle 1."""
+    run = {"dst": acc << 15, "dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 1}
+    bus, ports, completions = await check(dut, Random(params()["seed"]), [("ld.run", run)], Stalls(latency=4))
+    command, beat, row, done = bus.command_cycles[0], bus.beat_cycles[-1], ports[acc].cycles[0], completions.done[0][0]
+    assert (command, row - beat, done - row) == (1 + 7, 4, 3), (command, row - beat, done - row)
 
 
 @cocotb.test()

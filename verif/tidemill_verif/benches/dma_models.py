@@ -6,6 +6,7 @@ after it for the next one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -132,24 +133,42 @@ class Completions:
 
 
 class Events:
-    """Counts the cycles in which each of the one-bit outputs `names` is high."""
+    """Holds one-bit outputs against `rules`: what each has to be one cycle later, None where it may be either.
 
-    def __init__(self, dut: SimHandleBase, *names: str) -> None:
-        self.dut = dut
-        self.count = dict.fromkeys(names, 0)
+    `count`: the cycles in which each was high.
+    """
+
+    def __init__(self, dut: SimHandleBase, **rules: Callable[[], bool | None]) -> None:
+        self.dut, self.rules = dut, rules
+        self.count = dict.fromkeys(rules, 0)
+        self.expected: dict[str, bool | None] = dict.fromkeys(rules, False)
 
     def sample(self, cycle: int) -> None:
-        for name in self.count:
-            self.count[name] += value(self.dut, name)
+        for name, rule in self.rules.items():
+            now = value(self.dut, name)
+            assert self.expected[name] in (None, bool(now)), f"{name} is {now} in cycle {cycle}"
+            self.count[name] += now
+            self.expected[name] = rule()
 
     def drive(self, cycle: int) -> None:
         pass
 
 
+def moves(dut: SimHandleBase, *streams: str) -> bool:
+    """Whether some of the `streams` transfers in this cycle."""
+    return any(value(dut, f"{name}__valid") and value(dut, f"{name}__ready") for name in streams)
+
+
 async def simulate(
-    dut: SimHandleBase, window: tuple[int, int], models: list[Model], completions: Completions, count: int
+    dut: SimHandleBase,
+    window: tuple[int, int],
+    models: list[Model],
+    completions: Completions,
+    count: int,
+    most: int | None = None,
 ) -> int:
-    """Resets the engine and runs until `count` instructions are done or a fault stands; then 60 cycles more.
+    """Resets the engine and runs until `count` instructions are done or a fault stands; then 60 cycles more. After
+    `most` cycles it stops as it is.
 
     Returns the cycles that took; asserts that it does not take for ever.
     """
@@ -164,7 +183,7 @@ async def simulate(
         await RisingEdge(dut.clk)
     put(dut, "rst", 0)
     cycle, after = 0, 0
-    while after < 60:
+    while after < 60 and cycle != most:
         await RisingEdge(dut.clk)
         if cycle:
             for model in models:

@@ -20,6 +20,7 @@ from tidemill_verif.benches.dma_models import (
     Stalls,
     check_burst,
     limits_program,
+    moves,
     pc_of,
     put,
     random_program,
@@ -43,6 +44,8 @@ class WriteBus:
         self.bursts: list[Burst] = []
         self.log: list[Beat] = []
         self.beat_cycles: list[int] = []
+        self.command_cycles: list[int] = []
+        self.answer_cycles: list[int] = []
         self.filled = self.answered = self.answered_beats = 0
         self.taking = self.accepting = self.offered = False
         self.held: int | None = None
@@ -56,6 +59,7 @@ class WriteBus:
             self.offered = False
             self.answered_beats += self.bursts[self.answered].beats
             self.answered += 1
+            self.answer_cycles.append(cycle)
         valid = value(self.dut, "bus__beat__valid")
         payload = value(self.dut, "bus__beat__payload") if valid else None
         assert self.held is None or self.held == payload, "beat withdrawn or changed"
@@ -71,6 +75,7 @@ class WriteBus:
                 burst.cycle = cycle
                 self.filled += 1
         if self.taking and value(self.dut, "bus__cmd__valid"):
+            self.command_cycles.append(cycle)
             self.bursts.append(check_burst(self.config, value(self.dut, "bus__cmd__payload"), cycle))
             coverage.burst("store", self.config, self.bursts[-1].beats, len(self.bursts) - self.answered)
             assert len(self.bursts) - self.answered <= self.config.max_outstanding, "too many bursts in flight"
@@ -146,8 +151,10 @@ async def check(
     stalls: Stalls,
     window: tuple[int, int] = EVERYWHERE,
     error: tuple[int, int] | None = None,
+    most: int | None = None,
 ) -> tuple[WriteBus, Completions]:
-    """Runs `program` and compares everything. `error`: (burst number, response) of the only bad response."""
+    """Runs `program` and compares everything. `error`: (burst number, response) of the only bad response; with `most`
+    it leaves off after so many cycles and compares no more."""
     config = preset(params()["preset"])
     spad = [rng.randbytes(config.spad_row_bytes) for _ in range(config.spad_rows)]
     acc = [rng.randbytes(config.acc_row_bytes) for _ in range(config.acc_rows)]
@@ -158,12 +165,22 @@ async def check(
         ReadPortModel(dut, "acc_r", acc, rng, stalls.port),
     ]
     completions = Completions(dut, lambda: bus.answered_beats)
-    events = Events(dut, "write_beat", "bus_write_wait", "progress")
+    events = Events(
+        dut,
+        write_beat=lambda: moves(dut, "bus__beat"),
+        bus_write_wait=lambda: bool(value(dut, "bus__beat__valid") and not value(dut, "bus__beat__ready")),
+        progress=lambda: (
+            moves(dut, "bus__beat", "bus__resp")
+            or any(value(dut, f"{name}__rsp_valid") for name in ("spad_r", "acc_r"))
+        ),
+    )
     source = InstructionSource(dut, program, rng, stalls.instr)
     coverage.watch_engine(dut, "store")
-    await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program))
+    await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program), most)
     for number, (got, want) in enumerate(zip(bus.log, beats, strict=False)):
         assert got == want, f"beat {number}: got {got}, expected {want}"
+    if most is not None:
+        return bus, completions
     if error is not None:
         burst = bus.bursts[error[0]]
         before = sum(burst.beats for burst in bus.bursts[: error[0]])
@@ -307,6 +324,28 @@ async def test_bus_error_in_a_burst(dut: SimHandleBase, response: int, burst: in
     run = {"src": 0, "dram": 0x20000, "n0": 3 * size // config.spad_row_bytes, "n1": 1, "n2": 1, "signal": 0}
     rng = Random(params()["seed"] + burst)
     await check(dut, rng, [("st.run", run)], Stalls.random(rng), error=(burst, response))
+
+
+@cocotb.test()
+async def test_reset_in_flight(dut: SimHandleBase) -> None:
+    """After a reset in the middle of a program another one runs as if it were the first."""
+    rng = Random(params()["seed"] + 6)
+    config = preset(params()["preset"])
+    for _ in range(6):
+        most = rng.randint(20, 300)
+        await check(dut, rng, random_program(config, rng, "st", 12, upper=UPPER), Stalls.random(rng), most=most)
+        await check(dut, rng, random_program(config, rng, "st", 2, upper=UPPER), Stalls(latency=1))
+
+
+@cocotb.test()
+@cocotb.parametrize(acc=(0, 1))
+async def test_latency(dut: SimHandleBase, acc: int) -> None:
+    """The cycles of a transfer of one row without stalls; its instruction is taken in cycle 1."""
+    run = {"src": acc << 15, "dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 1}
+    bus, completions = await check(dut, Random(params()["seed"]), [("st.run", run)], Stalls(latency=4))
+    command, beat, done = bus.command_cycles[0], bus.beat_cycles[0], completions.done[0][0]
+    cycles = command, beat, done - bus.answer_cycles[0]
+    assert cycles == (1 + 7, 1 + 12, 3), cycles
 
 
 @cocotb.test()
