@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +12,7 @@ import click
 
 from tidemill.batch import available_cores
 from tidemill.config import DEFAULT_PRESET, PRESETS, Config, preset
+from tidemill.extensions import load_extension
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,13 +137,5 @@ def _progress(console: Console, programs: int | None, minutes: float | None) -> 
 
 
 def _factory(campaign: str) -> Callable[[Config, int], Campaign]:
-    """The factory of `campaign`; a registered one wins over a built-in one."""
-    known = BUILT_IN | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    module, _, attribute = known[campaign].partition(":")
-    try:
-        factory: Callable[[Config, int], Campaign] = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise click.ClickException(
-            f"random programs cannot be imported ({error}); install them with: pip install 'tidemill[rtl]'"
-        ) from None
-    return factory
+    """The factory of `campaign`."""
+    return load_extension(ENTRY_POINTS, BUILT_IN, campaign, "random programs", "rtl")  # type: ignore[no-any-return]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from tidemill.config import DEFAULT_PRESET, PRESETS, Config, preset
+from tidemill.extensions import load_extension
 from tidemill.files import check_writable, write_whole
 
 ENTRY_POINTS = "tidemill.generators"
@@ -42,13 +41,5 @@ def verilog(name: str, output: Path) -> None:
 
 
 def _generator(language: str) -> Callable[[Config], str]:
-    """The generator of `language`; a registered one wins over a built-in one."""
-    known = BUILT_IN | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-    module, _, attribute = known[language].partition(":")
-    try:
-        generator: Callable[[Config], str] = getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise click.ClickException(
-            f"the hardware generator cannot be imported ({error}); install it with: pip install 'tidemill[hdl]'"
-        ) from None
-    return generator
+    """The generator of `language`."""
+    return load_extension(ENTRY_POINTS, BUILT_IN, language, "the hardware generator", "hdl")  # type: ignore[no-any-return]

@@ -1,0 +1,122 @@
+"""From a board's name to a bitstream: each step cached by the content of its inputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tidemill.config import Config
+from tidemill_fpga.boards.board import Board, BoardTop
+from tidemill_fpga.families.family import FitError, Routed
+from tidemill_verif.cache import build_once, content_key
+
+Progress = Callable[[str, str], None]
+"""Called with the step under way and the latest line of its tool."""
+
+FASTEST_MHZ = 400.0
+"""No design on these devices goes faster; a larger number is a mistake."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What was built for one seed.
+
+    Members
+    -------
+    board, preset : str
+    seed : int
+    asked_mhz : float: the clock the board makes, which routing aimed at.
+    routed : Routed
+    folder : Path: the routing step's, with its log.
+    """
+
+    board: str
+    preset: str
+    seed: int
+    asked_mhz: float
+    routed: Routed
+    folder: Path
+
+    @property
+    def met(self) -> bool:
+        """Whether the design runs at the clock that was asked for."""
+        return self.routed.mhz >= self.asked_mhz
+
+
+class Builder:
+    """The steps for one board, configuration and clock.
+
+    Raises `FitError` at once for what cannot be built: an impossible frequency, a configuration beyond the device.
+    """
+
+    def __init__(self, board: Board, config: Config, mhz: float, progress: Progress = lambda step, line: None) -> None:
+        if not 1 <= mhz <= FASTEST_MHZ:
+            raise FitError(f"a clock of {mhz:g} MHz is not possible; must be 1 to {FASTEST_MHZ:g} MHz")
+        board.family.check(config, board.memory)
+        self.board = board
+        self.config = config
+        self.mhz = mhz
+        self._progress = progress
+        self._netlist: Path | None = None
+
+    def elaborate(self) -> tuple[str, str]:
+        """RTLIL of the board's top, and its pin constraints."""
+        self._progress("elaborate", "")
+        platform = self.board.platform()
+        platform.get_multiplier = self.board.family.multipliers(self.config)  # type: ignore[attr-defined]
+        plan = platform.prepare(BoardTop(self.board, self.config, self.mhz), "top", emit_src=False)
+        design = plan.files["top.il"]
+        return design.decode() if isinstance(design, bytes) else design, self.board.family.constraints(plan)
+
+    def synthesize(self) -> Path:
+        """Folder with `netlist.json` and `pins`. Raises `ToolError`."""
+        if self._netlist is None:
+            design, pins = self.elaborate()
+            family = self.board.family
+            key = content_key(design, pins, family.tools, family.recipe, family.device)
+
+            def make(folder: Path) -> None:
+                (folder / "design.il").write_text(design)
+                (folder / "pins").write_text(pins)
+                family.synthesize(folder, lambda line: self._progress("synthesize", line))
+
+            self._netlist = build_once("fpga-netlist", key, make)
+        return self._netlist
+
+    def route(self, seed: int) -> Build:
+        """Place and route with one seed. Raises `ToolError`, also where the design does not fit."""
+        netlist = self.synthesize()
+        family = self.board.family
+
+        def make(folder: Path) -> None:
+            for name in ("netlist.json", "pins"):
+                (folder / name).symlink_to(netlist / name)
+            routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
+            (folder / "routed.json").write_text(json.dumps(asdict(routed)))
+
+        key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools)
+        folder = build_once("fpga-routed", key, make)
+        report = json.loads((folder / "routed.json").read_text())
+        routed = Routed(report["mhz"], report["used"], report["available"], tuple(report["critical"]))
+        return Build(self.board.name, self.config.name, seed, self.mhz, routed, folder)
+
+    def routes(self, seeds: Sequence[int]) -> Iterator[Build]:
+        """`route` for each seed."""
+        for seed in seeds:
+            yield self.route(seed)
+
+    def pack(self, build: Build, target: Path) -> None:
+        """Write the bitstream of `build` to `target`. Raises `ToolError`."""
+
+        def make(folder: Path) -> None:
+            (folder / "routed").symlink_to(build.folder / "routed")
+            self.board.family.pack(folder, lambda line: self._progress("pack", line))
+
+        folder = build_once("fpga-bitstream", content_key(build.folder.name, self.board.family.tools), make)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        shutil.copyfile(folder / "bitstream", partial)
+        partial.replace(target)

@@ -1,0 +1,110 @@
+"""What `tidemill build` and `tidemill report` do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.config import Config, preset
+from tidemill_fpga.boards import BOARDS, find_board
+from tidemill_fpga.boards.board import Board
+from tidemill_fpga.build import Build, Builder, Progress
+from tidemill_fpga.families.family import FitError
+from tidemill_fpga.programming import load_bitstream
+from tidemill_fpga.report import Report, markdown, unit_clocks
+from tidemill_fpga.tools import ToolError
+
+
+def build(board: str, config: Config | None, mhz: float | None, seeds: int, output: Path | None, load: bool) -> None:
+    """Build a bitstream, and load it where asked to; see `tidemill build --help`."""
+    chosen = _board(board)
+    config = config or preset(chosen.preset)
+    target = output or Path(f"{chosen.name}-{config.name}.{chosen.family.suffix}")
+    with _errors(), _progress() as progress:
+        builder = Builder(chosen, config, mhz or chosen.mhz, progress)
+        best: Build | None = None
+        for result in builder.routes(range(1, seeds + 1)):
+            click.echo(f"seed {result.seed}: {result.routed.mhz:.1f} MHz")
+            if best is None or result.routed.mhz > best.routed.mhz:
+                best = result
+            if result.met:
+                break
+        assert best is not None
+        if not best.met:
+            raise click.ClickException(
+                f"{chosen.name}: {best.routed.mhz:.1f} MHz reached, {builder.mhz:g} MHz asked for; "
+                f"more --seeds or a lower --freq may help. Slowest path: {' -> '.join(best.routed.critical[:4])} ..."
+            )
+        builder.pack(best, target)
+    click.echo(f"{target}: {chosen.title}, {config.name}, {builder.mhz:g} MHz, seed {best.seed}")
+    if load:
+        with _errors():
+            load_bitstream(chosen, target)
+
+
+def report(board: str, config: Config | None, mhz: float | None, seeds: int, units: bool, page: Path | None) -> None:
+    """Build with several seeds and print what came out; see `tidemill report --help`."""
+    chosen = _board(board)
+    config = config or preset(chosen.preset)
+    start = time.monotonic()
+    with _errors(), _progress() as progress:
+        builder = Builder(chosen, config, mhz or chosen.mhz, progress)
+        builds = list(builder.routes(range(1, seeds + 1)))
+        clocks = unit_clocks(chosen, config, progress) if units else []
+    result = Report(chosen, config, builder.mhz, tuple(builds), tuple(clocks))
+    console = Console()
+    for title, rows in result.tables():
+        table = Table(*rows[0], title=title)
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+    click.echo(f"{seeds} seeds in {time.monotonic() - start:.0f} s")
+    if page:
+        page.write_text(markdown(result), encoding="utf-8")
+    if result.median_mhz < builder.mhz:
+        click.echo(f"error: median {result.median_mhz:.1f} MHz, {builder.mhz:g} MHz asked for", err=True)
+        sys.exit(1)
+
+
+def _board(name: str) -> Board:
+    if name == "list":
+        for known in BOARDS.values():
+            click.echo(f"{known.name:12} {known.title}: {known.preset}, {known.mhz:g} MHz")
+        sys.exit(0)
+    with _errors():
+        return find_board(name)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (FitError, ToolError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows the step under way, its time and its tool's latest line on a terminal's stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step, line: None
+        return
+    start, current = time.monotonic(), ""
+    with console.status("starting") as status:
+
+        def show(step: str, line: str) -> None:
+            nonlocal start, current
+            if step != current:
+                start, current = time.monotonic(), step
+            seconds = time.monotonic() - start
+            status.update(f"{step} {seconds:.0f} s  {line[: max(20, console.width - 40)]}")
+
+        yield show

@@ -1,0 +1,261 @@
+"""Lattice ECP5: Yosys, nextpnr-ecp5 and ecppack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.build import BuildPlan
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
+from amaranth.lib.cdc import ResetSynchronizer
+
+from tidemill.config import Config
+from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
+from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
+from tidemill_hdl.prim.multiplier import Multiplier
+
+
+@dataclass(frozen=True)
+class _Device:
+    """Cells of a device (Lattice FPGA-DS-02012, "ECP5 and ECP5-5G Family")."""
+
+    option: str
+    dsp: int
+    bram: int
+
+
+_DEVICES = {
+    "LFE5U-25F": _Device("--25k", 28, 56),
+    "LFE5U-45F": _Device("--45k", 72, 108),
+    "LFE5U-85F": _Device("--85k", 156, 208),
+    "LFE5UM5G-45F": _Device("--um5g-45k", 72, 108),
+    "LFE5UM5G-85F": _Device("--um5g-85k", 156, 208),
+}
+_PACKAGES = {"BG256": "CABGA256", "MG285": "CSFBGA285", "BG381": "CABGA381", "BG554": "CABGA554", "BG756": "CABGA756"}
+
+_SYNTHESIS = """\
+read_rtlil design.il
+synth_ecp5 -top top -run :map_luts
+opt_clean -purge
+rename -hide w:* %% i:* o:* %u %d
+synth_ecp5 -run map_luts:
+write_json netlist.json
+"""
+"""In two parts: on names of wires with brackets in them abc9 ends without a message, so between the parts every wire
+but the ports gets a private name."""
+
+_VCO_MHZ = (400.0, 800.0)
+_PHASE_DETECTOR_MHZ = 10.0
+"""Limits of the EHXPLLL: its oscillator, the least input of its comparison (FPGA-DS-02012, "sysCLOCK PLL Timing")."""
+
+_TOLERANCE = 0.02
+"""The clock may be so much below what was asked for, relative."""
+
+
+@dataclass(frozen=True)
+class PllSettings:
+    """Dividers of an EHXPLLL that takes its feedback from its first output.
+
+    Members
+    -------
+    mhz : float: output frequency.
+    reference, feedback, output : int: CLKI_DIV, CLKFB_DIV, CLKOP_DIV.
+    """
+
+    mhz: float
+    reference: int
+    feedback: int
+    output: int
+
+
+def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
+    """The dividers whose output is nearest to `mhz` and not above it. Raises `FitError` out of reach."""
+    best: PllSettings | None = None
+    for reference in range(1, 129):
+        compared = input_mhz / reference
+        if compared < _PHASE_DETECTOR_MHZ:
+            break
+        feedback = int(mhz / compared * (1 + 1e-9))
+        if not 1 <= feedback <= 128:
+            continue
+        made = compared * feedback
+        output = int(_VCO_MHZ[1] / made)
+        if not 1 <= output <= 128 or made * output < _VCO_MHZ[0]:
+            continue
+        if best is None or made > best.mhz:
+            best = PllSettings(made, reference, feedback, output)
+    if best is None or best.mhz < mhz * (1 - _TOLERANCE):
+        raise FitError(
+            f"the clock of {mhz:g} MHz cannot be made from {input_mhz:g} MHz; the ECP5's PLL makes "
+            f"{_VCO_MHZ[0] / 128:.3g} to {_VCO_MHZ[1] / 2:g} MHz in steps"
+        )
+    return best
+
+
+class Ecp5(Family):
+    """An ECP5.
+
+    Parameters
+    ----------
+    device : str
+        As in `amaranth`: LFE5U-85F and the like.
+    package : str
+        BG381 and the like.
+    speed : str
+        6, 7 or 8.
+    """
+
+    suffix = "bit"
+    recipe = _SYNTHESIS
+    cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
+
+    def __init__(self, device: str, package: str, speed: str) -> None:
+        self._device = _DEVICES[device]
+        self._part = device
+        self._package = _PACKAGES[package]
+        self._speed = speed
+        self.device = f"{device}-{speed} {self._package}"
+
+    def check(self, config: Config, memory: int) -> None:
+        """See `Family.check`."""
+        wide = self._wide_multipliers(config)
+        if wide > self._device.dsp:
+            raise FitError(
+                f"configuration {config.name!r} needs {wide} 16-bit multipliers; {self._part} has {self._device.dsp}"
+            )
+        rams = (
+            config.spad_banks * _rams(8 * config.rows, config.spad_rows // config.spad_banks)
+            + config.acc_banks * _rams(32 * config.cols, config.acc_rows // config.acc_banks)
+            + config.requant_lanes
+            + _rams(config.axi_data_width, memory * 8 // config.axi_data_width)
+        )
+        if rams > self._device.bram:
+            raise FitError(
+                f"configuration {config.name!r} with {memory} bytes of memory needs {rams} block RAMs; "
+                f"{self._part} has {self._device.bram}"
+            )
+
+    def multipliers(self, config: Config) -> Callable[[Multiplier], Module]:
+        """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains."""
+        left = self._device.dsp - self._wide_multipliers(config)
+
+        def get_multiplier(multiplier: Multiplier) -> Module:
+            nonlocal left
+            if multiplier.a_bits > 8:
+                return dsp_multiplier(multiplier)
+            if left:
+                left -= 1
+                return dsp_multiplier(multiplier)
+            return fabric_multiplier(multiplier)
+
+        return get_multiplier
+
+    @staticmethod
+    def _wide_multipliers(config: Config) -> int:
+        """Four a requantizer lane, one a lane of the vector ALU."""
+        return 4 * config.requant_lanes + config.cols
+
+    def clock(self, m: Module, pin: Signal, pin_hz: float, mhz: float) -> float:
+        """See `Family.clock`."""
+        settings = pll_settings(pin_hz / 1e6, mhz)
+        m.domains.sync = ClockDomain("sync")
+        locked = Signal()
+        m.submodules.pll = Instance(
+            "EHXPLLL",
+            a_FREQUENCY_PIN_CLKI=f"{pin_hz / 1e6:.6f}",
+            a_FREQUENCY_PIN_CLKOP=f"{settings.mhz:.6f}",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_CLKI_DIV=settings.reference,
+            p_CLKFB_DIV=settings.feedback,
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKOP_DIV=settings.output,
+            p_CLKOP_CPHASE=settings.output - 1,
+            p_CLKOP_FPHASE=0,
+            p_FEEDBK_PATH="CLKOP",
+            i_CLKI=pin,
+            i_CLKFB=ClockSignal("sync"),
+            i_RST=Const(0),
+            i_STDBY=Const(0),
+            i_PHASESEL0=Const(0),
+            i_PHASESEL1=Const(0),
+            i_PHASEDIR=Const(0),
+            i_PHASESTEP=Const(0),
+            i_PHASELOADREG=Const(0),
+            i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            o_CLKOP=ClockSignal("sync"),
+            o_LOCK=locked,
+        )
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        return settings.mhz
+
+    def constraints(self, plan: BuildPlan) -> str:
+        """See `Family.constraints`."""
+        text = plan.files["top.lpf"]
+        return text.decode() if isinstance(text, bytes) else text
+
+    def free_pins(self, mhz: float) -> str:
+        """See `Family.free_pins`."""
+        return f'FREQUENCY PORT "clk" {mhz:g} MHZ;\n'
+
+    def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """See `Family.synthesize`."""
+        (folder / "synthesis.ys").write_text(_SYNTHESIS)
+        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+
+    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
+        """See `Family.route`."""
+        NEXTPNR_ECP5.run(
+            [
+                self._device.option, "--package", self._package, "--speed", self._speed,
+                "--json", "netlist.json", "--lpf", "pins", "--textcfg", "routed", "--report", "report.json",
+                "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail", "--lpf-allow-unconstrained",
+            ],
+            folder, "route.log", on_line,
+        )  # fmt: skip
+        return read_report(json.loads((folder / "report.json").read_text()))
+
+    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """See `Family.pack`."""
+        ECPPACK.run(["--compress", "--input", "routed", "--bit", "bitstream"], folder, "pack.log", on_line)
+
+    @property
+    def tools(self) -> str:
+        """See `Family.tools`."""
+        return f"{YOSYS.version}, {NEXTPNR_ECP5.version}"
+
+
+def read_report(report: dict[str, object]) -> Routed:
+    """What nextpnr's JSON report says of the fastest-constrained clock and the cells."""
+    clocks: dict[str, dict[str, float]] = report["fmax"]  # type: ignore[assignment]
+    name = max(clocks, key=lambda clock: clocks[clock]["constraint"])
+    cells: dict[str, dict[str, int]] = report["utilization"]  # type: ignore[assignment]
+    paths: list[dict[str, object]] = report["critical_paths"]  # type: ignore[assignment]
+    critical: list[str] = []
+    for path in paths:
+        if name in str(path["from"]) and name in str(path["to"]):
+            steps: list[dict[str, dict[str, str]]] = path["path"]  # type: ignore[assignment]
+            critical = [step["from"]["cell"] for step in steps[:1]] + [step["to"]["cell"] for step in steps]
+    return Routed(
+        clocks[name]["achieved"],
+        {kind: cell["used"] for kind, cell in cells.items() if cell["used"]},
+        {kind: cell["available"] for kind, cell in cells.items() if cell["used"]},
+        tuple(critical),
+    )
+
+
+def _rams(width: int, depth: int) -> int:
+    """DP16KD of a memory: 512 words of 36 bits, 1024 of 18, 2048 of 9, ..., whatever takes fewest."""
+    return min(
+        -(-width // columns) * -(-depth // rows)
+        for rows, columns in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
+    )

@@ -1,0 +1,93 @@
+"""The contract of a family of FPGAs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.build import BuildPlan
+from amaranth.hdl import Module, Signal
+
+from tidemill.config import Config
+from tidemill_hdl.prim.multiplier import Multiplier
+
+
+class FitError(ValueError):
+    """What was asked for cannot be built for the device; the message names it, the value and the limit."""
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a routing run reached.
+
+    Members
+    -------
+    mhz : float: the highest frequency of the main clock, after routing.
+    used, available : mapping: cells of the device by resource.
+    critical : tuple of str: cells on the slowest path, from register to register.
+    """
+
+    mhz: float
+    used: Mapping[str, int]
+    available: Mapping[str, int]
+    critical: tuple[str, ...]
+
+
+class Family(ABC):
+    """A device and its tools.
+
+    Members
+    -------
+    device : str: the name its maker uses, speed grade included.
+    suffix : str: of the bitstream's file name.
+    recipe : str: how it synthesizes; part of the cache key, like `tools`.
+    cells : tuple of str: the resources that tables show.
+    """
+
+    device: str
+    suffix: str
+    recipe: str
+    cells: tuple[str, ...]
+
+    @abstractmethod
+    def check(self, config: Config, memory: int) -> None:
+        """Raises `FitError` where `config` with `memory` bytes of on-chip memory cannot fit, before anything is built.
+
+        Passing does not promise a fit: look-up tables are only known after synthesis.
+        """
+
+    @abstractmethod
+    def multipliers(self, config: Config) -> Callable[[Multiplier], Module]:
+        """The `get_multiplier` of one elaboration."""
+
+    @abstractmethod
+    def clock(self, m: Module, pin: Signal, pin_hz: float, mhz: float) -> float:
+        """Add the domain `sync` at about `mhz`, made from `pin`, with a reset that ends after lock; returns the exact
+        frequency in MHz. Raises `FitError` for a frequency that the device's clock cannot make."""
+
+    @abstractmethod
+    def constraints(self, plan: BuildPlan) -> str:
+        """The pin constraints of a plan."""
+
+    @abstractmethod
+    def free_pins(self, mhz: float) -> str:
+        """Constraints of a design whose only clock is its port `clk` and whose pins may be anywhere."""
+
+    @abstractmethod
+    def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """From `design.il` to `netlist.json`, in `folder`. Raises `ToolError`."""
+
+    @abstractmethod
+    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
+        """From `netlist.json` and `pins` to `routed`, in `folder`. Raises `ToolError`."""
+
+    @abstractmethod
+    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """From `routed` to `bitstream`, in `folder`. Raises `ToolError`."""
+
+    @property
+    @abstractmethod
+    def tools(self) -> str:
+        """Names and versions of all tools: part of every cache key."""
