@@ -27,6 +27,7 @@ ALLOWED = {
     "tidemill.compiler.frontends": [
         "tidemill.compiler", "tidemill.golden", *GROUND, "numpy", "tflite", "onnx", "google"
     ],
+    "tidemill.driver.uart": ["tidemill", "numpy", "rich", "serial"],
     "tidemill.demo": ["tidemill", "numpy", "sklearn", "matplotlib", "torch"],
     "tidemill.models": ["tidemill", "numpy", "PIL", "platformdirs"],
     "tidemill.onnx_backend": ["tidemill", "numpy", "onnx"],

@@ -27,7 +27,8 @@ def device_options(default: str) -> Callable[[Callable[..., object]], Callable[.
                 help="Configuration of the NPU.",
             ),
             click.option(
-                "--device", default=default, show_default=True, help="rtl (Verilated hardware), iss (simulator), ...",
+                "--device", default=default, show_default=True,
+                help="rtl (Verilated hardware), iss (simulator), uart:PORT[?baud=N] (a board), ...",
             ),
         ):  # fmt: skip
             function = option(function)

@@ -27,7 +27,10 @@ def _pairs(_: click.Context, option: click.Parameter, values: tuple[str, ...]) -
 @click.command()
 @click.argument("program", type=click.Path(path_type=Path))
 @click.option(
-    "--device", default="iss", show_default=True, help="Where to run: iss (simulator), rtl (Verilated hardware), ..."
+    "--device",
+    default="iss",
+    show_default=True,
+    help="Where to run: iss (simulator), rtl (Verilated hardware), uart:PORT (a board), ...",
 )
 @click.option("--in", "inputs", multiple=True, callback=_pairs, metavar="BUFFER=FILE.npy", help="Content of a buffer.")
 @click.option(

@@ -14,7 +14,11 @@ from tidemill.driver.errors import DeviceError
 ENTRY_POINTS = "tidemill.devices"
 """Group of entry points; each names a factory `(config, **options) -> Device`."""
 
-BUILT_IN = {"iss": "tidemill.iss.device:open_device", "rtl": "tidemill_verif.rtl_device:open_device"}
+BUILT_IN = {
+    "iss": "tidemill.iss.device:open_device",
+    "rtl": "tidemill_verif.rtl_device:open_device",
+    "uart": "tidemill.driver.uart.device:open_device",
+}
 """Devices known without installation, as `module:attribute`; imported when opened."""
 
 DEFAULT_MEM_SIZE = 64 << 20
@@ -62,9 +66,12 @@ def known_devices() -> dict[str, str]:
 
 
 def open_device(name: str, config: Config, **options: object) -> Device:
-    """Open the device called `name`. Raises `DeviceError` for an unknown name, a device whose package is not
-    installed, and options the device does not have."""
+    """Open the device called `name`; what follows a colon in it (`uart:/dev/ttyUSB0`) is its option `port`. Raises
+    `DeviceError` for an unknown name, a device whose package is not installed, and options the device does not have."""
     devices = known_devices()
+    name, colon, port = name.partition(":")
+    if colon:
+        options = {**options, "port": port}
     if name not in devices:
         raise DeviceError(f"unknown device {name!r}; known devices: {', '.join(sorted(devices))}")
     module, _, attribute = devices[name].partition(":")
