@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PRESETS ?= small base
+BOARD ?= ulx3s-85f
 BLOCK ?= all
 FUZZ ?= tiny:2000 small:2000 base:10000
 SEED ?= 0
@@ -20,7 +21,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth lint coverage docs clean
+.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth fpga lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -94,6 +95,9 @@ coverage: $(STAMP) ## Functional, line and toggle coverage of every block; write
 
 synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit borders
 	$(BIN)/python -m tidemill_fpga.synth $(foreach preset,$(PRESETS),--preset $(preset))
+
+fpga: $(STAMP) ## Bitstream of BOARD (default ulx3s-85f; `tidemill build --board list` names all)
+	$(BIN)/tidemill build --board $(BOARD)
 
 lint: $(STAMP) ## Style, format and types
 	$(BIN)/ruff check .

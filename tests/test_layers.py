@@ -42,7 +42,9 @@ ALLOWED = {
         "tidemill_verif", "tidemill_hdl", "tidemill", "numpy", "amaranth", "cocotb", "cocotb_tools", "pywellen",
         "rich", "click", "onnx", "onnxruntime", "tflite_micro", "matplotlib"
     ],
-    "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth", "rich", "click"],
+    "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth",
+        "amaranth_boards", "rich", "click"
+    ],
 }  # fmt: skip
 """What each part may import besides the standard library; the longest name that fits a module counts."""
 

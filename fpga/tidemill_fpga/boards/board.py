@@ -69,7 +69,7 @@ class BoardTop(Elaboratable):
         m.submodules.soc = soc = Soc(
             self._config, memory=self._board.memory, clock_hz=round(mhz * 1e6), baud=self._board.baud
         )
-        serial = platform.request("uart", 0, dir={"rx": "-", "tx": "-"})
+        serial = platform.request("uart", 0, dir="-")
         m.submodules.rx_pin = rx = io.Buffer("i", serial.rx)
         m.submodules.tx_pin = tx = io.Buffer("o", serial.tx)
         m.d.comb += [soc.rx.eq(rx.i), tx.o.eq(soc.tx)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.build import BuildPlan
+from amaranth.build.run import BuildPlan
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -49,7 +50,9 @@ but the ports gets a private name."""
 
 _VCO_MHZ = (400.0, 800.0)
 _PHASE_DETECTOR_MHZ = 10.0
-"""Limits of the EHXPLLL: its oscillator, the least input of its comparison (FPGA-DS-02012, "sysCLOCK PLL Timing")."""
+_OUTPUT_MHZ = 400.0
+"""Limits of the EHXPLLL: its oscillator, the least input of its comparison, its outputs (FPGA-DS-02012, "sysCLOCK PLL
+Timing")."""
 
 _TOLERANCE = 0.02
 """The clock may be so much below what was asked for, relative."""
@@ -57,40 +60,39 @@ _TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class PllSettings:
-    """Dividers of an EHXPLLL that takes its feedback from its first output.
+    """Dividers of an EHXPLLL that takes its feedback from its first output and makes the clock at its second.
 
     Members
     -------
-    mhz : float: output frequency.
-    reference, feedback, output : int: CLKI_DIV, CLKFB_DIV, CLKOP_DIV.
+    mhz, vco_mhz : float: frequencies of the clock and of the oscillator.
+    reference, feedback, first, second : int: CLKI_DIV, CLKFB_DIV, CLKOP_DIV, CLKOS_DIV.
     """
 
     mhz: float
+    vco_mhz: float
     reference: int
     feedback: int
-    output: int
+    first: int
+    second: int
 
 
 def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
-    """The dividers whose output is nearest to `mhz` and not above it. Raises `FitError` out of reach."""
+    """The dividers whose clock is nearest to `mhz` and not above it. Raises `FitError` out of reach."""
     best: PllSettings | None = None
-    for reference in range(1, 129):
+    for reference in range(1, int(input_mhz / _PHASE_DETECTOR_MHZ) + 1):
         compared = input_mhz / reference
-        if compared < _PHASE_DETECTOR_MHZ:
-            break
-        feedback = int(mhz / compared * (1 + 1e-9))
-        if not 1 <= feedback <= 128:
-            continue
-        made = compared * feedback
-        output = int(_VCO_MHZ[1] / made)
-        if not 1 <= output <= 128 or made * output < _VCO_MHZ[0]:
-            continue
-        if best is None or made > best.mhz:
-            best = PllSettings(made, reference, feedback, output)
+        for first in range(2, 9):
+            for feedback in range(1, int(_VCO_MHZ[1] / compared / first) + 1):
+                vco = compared * feedback * first
+                second = math.ceil(vco / mhz * (1 - 1e-9))
+                if vco < _VCO_MHZ[0] or vco / first > _OUTPUT_MHZ or not 2 <= second <= 128:
+                    continue
+                if best is None or vco / second > best.mhz:
+                    best = PllSettings(vco / second, vco, reference, feedback, first, second)
     if best is None or best.mhz < mhz * (1 - _TOLERANCE):
         raise FitError(
             f"the clock of {mhz:g} MHz cannot be made from {input_mhz:g} MHz; the ECP5's PLL makes "
-            f"{_VCO_MHZ[0] / 128:.3g} to {_VCO_MHZ[1] / 2:g} MHz in steps"
+            f"{_VCO_MHZ[0] / 128:.3g} to {_OUTPUT_MHZ:g} MHz"
         )
     return best
 
@@ -163,10 +165,12 @@ class Ecp5(Family):
         settings = pll_settings(pin_hz / 1e6, mhz)
         m.domains.sync = ClockDomain("sync")
         locked = Signal()
+        feedback = Signal()
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{pin_hz / 1e6:.6f}",
-            a_FREQUENCY_PIN_CLKOP=f"{settings.mhz:.6f}",
+            a_FREQUENCY_PIN_CLKOP=f"{settings.vco_mhz / settings.first:.6f}",
+            a_FREQUENCY_PIN_CLKOS=f"{settings.mhz:.6f}",
             a_ICP_CURRENT="12",
             a_LPF_RESISTOR="8",
             p_PLLRST_ENA="DISABLED",
@@ -174,15 +178,20 @@ class Ecp5(Family):
             p_STDBY_ENABLE="DISABLED",
             p_DPHASE_SOURCE="DISABLED",
             p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
             p_CLKI_DIV=settings.reference,
             p_CLKFB_DIV=settings.feedback,
-            p_CLKOP_ENABLE="ENABLED",
-            p_CLKOP_DIV=settings.output,
-            p_CLKOP_CPHASE=settings.output - 1,
-            p_CLKOP_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKOP_DIV=settings.first,
+            p_CLKOP_CPHASE=settings.first - 1,
+            p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=settings.second,
+            p_CLKOS_CPHASE=settings.second - 1,
+            p_CLKOS_FPHASE=0,
             i_CLKI=pin,
-            i_CLKFB=ClockSignal("sync"),
+            i_CLKFB=feedback,
             i_RST=Const(0),
             i_STDBY=Const(0),
             i_PHASESEL0=Const(0),
@@ -192,7 +201,9 @@ class Ecp5(Family):
             i_PHASELOADREG=Const(0),
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
-            o_CLKOP=ClockSignal("sync"),
+            i_ENCLKOS=Const(0),
+            o_CLKOP=feedback,
+            o_CLKOS=ClockSignal("sync"),
             o_LOCK=locked,
         )
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")

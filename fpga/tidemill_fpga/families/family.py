@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from amaranth.build import BuildPlan
+from amaranth.build.run import BuildPlan
 from amaranth.hdl import Module, Signal
 
 from tidemill.config import Config

@@ -1,0 +1,68 @@
+"""Boards elaborate; what cannot be built is said before the long part."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from tidemill.cli import main
+from tidemill.config import preset
+from tidemill_fpga.boards import BOARDS, find_board
+from tidemill_fpga.build import Builder
+from tidemill_fpga.families.ecp5 import pll_settings
+from tidemill_fpga.families.family import FitError
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_elaborates(name: str) -> None:
+    board = BOARDS[name]
+    design, pins = Builder(board, preset("tiny"), board.mhz).elaborate()
+    assert "\\MULT18X18D" in design
+    assert "LOCATE COMP" in pins
+    assert "FREQUENCY PORT" in pins
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_default_of_every_board_may_fit(name: str) -> None:
+    board = BOARDS[name]
+    Builder(board, preset(board.preset), board.mhz)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--board", "ulx4s"], "unknown board 'ulx4s'; known boards: ulx3s-85f"),
+        (["--board", "ulx3s-85f", "--freq", "900"], "a clock of 900 MHz is not possible; must be 1 to 400 MHz"),
+        (["--board", "ulx3s-85f", "--freq", "-1"], "a clock of -1 MHz is not possible"),
+        (["--board", "ulx3s-45f", "--preset", "base"], "configuration 'base' with 32768 bytes of memory needs"),
+        (["--board", "ulx3s-85f", "--preset", "large"], "configuration 'large' with 65536 bytes of memory needs"),
+    ],
+)
+@pytest.mark.parametrize("command", ["build", "report"])
+def test_impossible_builds_end_in_one_error(command: str, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, [command, *arguments])
+    assert result.exit_code == 1
+    assert f"Error: {message}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("source", "mhz"), [(25, 125), (25, 100), (25, 130), (100, 125), (100, 150), (48, 24), (25, 25)]
+)
+def test_the_pll_makes_the_clock_within_its_limits(source: float, mhz: float) -> None:
+    settings = pll_settings(source, mhz)
+    feedback = source / settings.reference * settings.feedback
+    assert settings.vco_mhz == pytest.approx(feedback * settings.first)
+    assert settings.mhz == pytest.approx(settings.vco_mhz / settings.second)
+    assert 0.98 * mhz <= settings.mhz <= mhz * (1 + 1e-6)
+    assert 400 <= settings.vco_mhz <= 800
+    assert source / settings.reference >= 10
+    assert feedback <= 400
+
+
+def test_a_clock_that_the_pll_cannot_make_is_an_error() -> None:
+    with pytest.raises(FitError, match="the clock of 2 MHz cannot be made from 25 MHz"):
+        pll_settings(25, 2)
+
+
+def test_boards_are_found_by_name() -> None:
+    assert find_board("ulx3s-85f").preset == "base"
