@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import tidemill as tm
+from tidemill.demo.digits.kernel import build_digits
 from tidemill.demo.digits.network import load_network, load_split, quantize_images
 from tidemill.demo.digits.run import draw, run_digits
 
@@ -33,9 +34,16 @@ def test_digits_agree_on_a_stalling_bus() -> None:
     assert (run.mismatches_iss, run.mismatches_numpy) == (0, 0)
 
 
-def test_a_small_array_is_refused() -> None:
-    with tm.open("iss", preset="small") as dev, pytest.raises(tm.ConfigError, match="16 x 16 or more"):
-        run_digits(dev, 8)
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_small_arrays_run_the_compiled_network(name: str) -> None:
+    with tm.open("iss", preset=name) as dev:
+        run = run_digits(dev, 8)
+    assert run.mismatches_numpy == 0
+
+
+def test_the_hand_written_program_refuses_a_small_array() -> None:
+    with pytest.raises(tm.ConfigError, match="16 x 16 or more"):
+        build_digits(tm.preset("small"), load_network(), 8)
 
 
 def test_picture_is_written(tmp_path: Path) -> None:

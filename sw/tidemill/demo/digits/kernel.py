@@ -29,6 +29,8 @@ from tidemill.program import Program
 
 GROUP = 8
 """Images whose dense layer runs as one matrix product; even."""
+SMALLEST_ARRAY = 16
+"""Rows and columns that the array needs at least: all weights stay on chip."""
 SIDE = 8
 """Pixels of an image's side, and of the padded first activation's."""
 IMAGE_BYTES = SIDE * SIDE
@@ -104,7 +106,7 @@ class DigitsKernel:
     """Emits the program; `build` is the entry."""
 
     def __init__(self, config: Config, network: Network, images: int) -> None:
-        if config.dim < 16:
+        if config.dim < SMALLEST_ARRAY:
             raise ConfigError(f"the digits program keeps all weights on chip; it needs an array of 16 x 16 or more, "
                               f"not {config.rows} x {config.cols} ({config.name})")  # fmt: skip
         if images < 1:

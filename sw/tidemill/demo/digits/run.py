@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.demo.digits.kernel import build_digits, pack_images
+from tidemill.compiler.compile import compile_graph
+from tidemill.compiler.runtime import Session
+from tidemill.demo.digits.graph import digits_graph
+from tidemill.demo.digits.kernel import SMALLEST_ARRAY, build_digits, pack_images
 from tidemill.demo.digits.network import CLASSES, TEST_IMAGES, Network, Split, load_network, load_split, quantize_images
 from tidemill.driver.npu import Npu, Result, open_npu
 
@@ -47,7 +51,10 @@ class DigitsRun:
 
 
 def run_program(dev: Npu, network: Network, images: NDArray[np.int8]) -> tuple[NDArray[np.int8], Result]:
-    """Logits int8 [N, 10] of int8 images [N, 8, 8], and the run."""
+    """Logits int8 [N, 10] of int8 images [N, 8, 8], and the run: the hand-written program where it fits the array, the
+    compiled network where not."""
+    if dev.config.dim < SMALLEST_ARRAY:
+        return _run_compiled(dev, network, images)
     program = build_digits(dev.config, network, len(images))
     loaded = dev.load(program)
     try:
@@ -55,6 +62,19 @@ def run_program(dev: Npu, network: Network, images: NDArray[np.int8]) -> tuple[N
     finally:
         loaded.free()
     return result.outputs["logits"][: len(images), :CLASSES], result
+
+
+def _run_compiled(dev: Npu, network: Network, images: NDArray[np.int8]) -> tuple[NDArray[np.int8], Result]:
+    """Image by image, counters added up."""
+    counters: Counter[str] = Counter()
+    logits = []
+    with Session(dev, compile_graph(digits_graph(network), dev.config)) as session:
+        for image in images:
+            call = session.run(image.reshape(1, *image.shape, 1))
+            logits.append(call.outputs["logits"][0])
+            for _, counts in call.counters:
+                counters.update(counts)
+    return np.stack(logits), Result({}, dict(counters))
 
 
 def _differing(a: NDArray[np.int8], b: NDArray[np.int8]) -> int:
