@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 import random
 from typing import Any
 
 import cocotb
-from cocotb.triggers import RisingEdge
+from cocotb.triggers import RisingEdge, Timer
 
-from tidemill_verif.agents.clock import start
+from tidemill_verif.agents.clock import PERIOD_NS, start
 from tidemill_verif.benches import params
 from tidemill_verif.coverage.sampling import prims as coverage
 
@@ -85,6 +87,53 @@ async def test_nest_walks_all_points(dut: Any) -> None:
         dut.nest__step.value = 0
         await RisingEdge(dut.clk)
         assert not dut.nest__valid.value
+
+
+@cocotb.test()
+async def test_every_bit_of_a_count_counts(dut: Any) -> None:
+    """Levels with a count of 2^n + 1, n one of its two highest bits, walked twice where there is a level above."""
+    count_bits, address_bits, stride_bits = params()["counts"], params()["addresses"], params()["stride_bits"]
+    rng = random.Random(params()["seed"])
+    dut.nest__start.value = 0
+    dut.nest__step.value = 0
+    await start(dut)
+    for level, bit in itertools.product(range(len(count_bits)), (1, 2)):
+        count = (1 << (count_bits[level] - bit)) + 1
+        counts = [1] * len(count_bits)
+        counts[level : level + 2] = [count, 2][: len(counts) - level]
+        strides = [[rng.randrange(1 << (stride_bits - 1)) for _ in counts] for _ in address_bits]
+        bases = [rng.randrange(1 << bits) for bits in address_bits]
+        dut.nest__count.value = _pack(counts, count_bits)
+        dut.nest__base.value = _pack(bases, address_bits)
+        flat = [stride for stream in strides for stride in stream]
+        dut.nest__stride.value = _pack(flat, [stride_bits] * len(flat))
+        dut.nest__start.value = 1
+        await RisingEdge(dut.clk)
+        dut.nest__start.value = 0
+        dut.nest__step.value = 1
+        total = math.prod(counts)
+        looks = {0, 1, count - 2, count - 1, count, total - 2, total - 1, rng.randrange(total)}
+        for before, number in itertools.pairwise([-1, *sorted(looks & set(range(total)))]):
+            if number - before > 1:
+                await Timer((number - before - 1) * PERIOD_NS + PERIOD_NS // 2, "ns")
+            await RisingEdge(dut.clk)
+            assert dut.nest__valid.value, (counts, number)
+            index = [0] * len(counts)
+            index[level : level + 2] = [number % count, number // count][: len(counts) - level]
+            addresses = [
+                (base + sum(map(operator.mul, index, stream))) % (1 << bits)
+                for base, stream, bits in zip(bases, strides, address_bits, strict=True)
+            ]
+            assert _unpack(int(dut.nest__address.value), address_bits) == addresses, (counts, number)
+            assert int(dut.nest__last.value) == (number == total - 1), (counts, number)
+            for flags, ends in (
+                (dut.nest__first, [i == 0 for i in index]),
+                (dut.nest__final, [i == n - 1 for i, n in zip(index, counts, strict=True)]),
+            ):
+                assert int(flags.value) == sum(all(ends[: k + 1]) << k for k in range(len(ends))), (counts, number)
+        dut.nest__step.value = 0
+        await RisingEdge(dut.clk)
+        assert not dut.nest__valid.value, counts
 
 
 def _pack(values: list[int], widths: list[int]) -> int:

@@ -32,8 +32,18 @@ def _sparse(rng: random.Random, bits: int) -> int:
     return sum({1 << rng.randrange(bits) for _ in range(rng.randint(1, 3))})
 
 
+def _near_tie(rng: random.Random) -> tuple[int, int, int, int]:
+    """A product that is above or below a tie of the first rounding by a single bit, of either sign."""
+    multiplier = rng.getrandbits(31) | 1
+    wanted = (1 << 30) + rng.choice((-1, 0, 1)) * (1 << rng.randrange(30))
+    value = wanted * pow(multiplier, -1, 1 << 31) % (1 << 31)
+    return rng.choice((value, -value)), 0, multiplier, rng.randint(-3, 0)
+
+
 def _vector(rng: random.Random) -> tuple[int, int, int, int]:
     """Value, bias, multiplier and shift."""
+    if rng.random() < 0.05:
+        return _near_tie(rng)
     if rng.random() < 0.25:
         return rng.choice((-1, 1)) * _sparse(rng, 31), 0, _sparse(rng, 31), rng.randint(-33, 12)
     bias = rng.choice((0, _int32(rng), rng.getrandbits(8)))
