@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 from amaranth.lib import data, wiring
@@ -57,7 +58,8 @@ class BankedMemory(wiring.Component):
     """Row memory of `banks` banks; the bank is the row index's high bits.
 
     Each bank serves one read and one write a cycle; reads never conflict with writes. Requests for the same bank
-    are served in the order of the port index; the losers wait in the two-entry buffer of their port.
+    are served in the order of the port index; the losers wait in the two-entry buffer of their port. The first port is
+    never refused (and has one register for a buffer) unless there are pinned ones.
 
     Parameters
     ----------
@@ -137,6 +139,20 @@ class BankedMemory(wiring.Component):
         self._elaborate_writes(m, banks, width)
         return m
 
+    def _head(self, m: Module, name: str, req: Any, grant: Value, *, first: bool) -> tuple[Value, Any]:
+        """Whether a request of stream `req` waits for its grant, and its payload. The `first` port never loses: what
+        it asks is served in the next cycle, so it needs no buffer."""
+        if first:
+            waits = Signal(name=f"{name}_waits")
+            payload = Signal(req.payload.shape(), name=f"{name}_payload", reset_less=True)
+            m.d.comb += req.ready.eq(1)
+            m.d.sync += [waits.eq(req.valid), payload.eq(req.payload)]
+            return waits, payload
+        m.submodules[f"{name}_buffer"] = buffer = SkidBuffer(req.payload.shape())
+        wiring.connect(m, wiring.flipped(req), buffer.i)
+        m.d.comb += buffer.o.ready.eq(grant)
+        return buffer.o.valid, buffer.o.payload
+
     def _elaborate_reads(self, m: Module, banks: list[RowMemory]) -> None:
         low = self._local_bits
         requesters = []
@@ -147,14 +163,14 @@ class BankedMemory(wiring.Component):
             requesters.append(_Requester("pinned_r", port.valid, port.addr, None, grant))
             responses.append((None, Value.cast(port.data)))
         for p, port in enumerate(self.r):
-            m.submodules[f"r{p}_buffer"] = buffer = SkidBuffer((self.depth - 1).bit_length())
-            wiring.connect(m, wiring.flipped(port.req), buffer.i)
             grant = Signal(name=f"r{p}_grant")
+            waits, row = self._head(m, f"r{p}", port.req, grant, first=not requesters)
             rsp_valid = Signal(name=f"r{p}_rsp_valid")
             stall = Signal(name=f"r{p}_stall")
-            m.d.comb += [buffer.o.ready.eq(grant), port.rsp_valid.eq(rsp_valid), port.stall.eq(stall)]
-            m.d.sync += stall.eq(buffer.o.valid & ~grant)
-            requesters.append(_Requester(f"r{p}", buffer.o.valid, buffer.o.payload, None, grant))
+            m.d.comb += [port.rsp_valid.eq(rsp_valid), port.stall.eq(stall)]
+            if requesters:
+                m.d.sync += stall.eq(waits & ~grant)
+            requesters.append(_Requester(f"r{p}", waits, row, None, grant))
             responses.append((rsp_valid, Value.cast(port.rsp_data)))
 
         grants = []
@@ -196,15 +212,15 @@ class BankedMemory(wiring.Component):
             grant = Signal(name="pinned_w_grant")
             requesters.append(_Requester("pinned_w", port.valid, port.addr, Value.cast(port.data), grant))
         for p, port in enumerate(self.w):
-            m.submodules[f"w{p}_buffer"] = buffer = SkidBuffer(port.req.payload.shape())
-            wiring.connect(m, wiring.flipped(port.req), buffer.i)
             grant = Signal(name=f"w{p}_grant")
+            waits, payload = self._head(m, f"w{p}", port.req, grant, first=not requesters)
             idle = Signal(init=1, name=f"w{p}_idle")
             stall = Signal(name=f"w{p}_stall")
-            m.d.comb += [buffer.o.ready.eq(grant), port.idle.eq(idle), port.stall.eq(stall)]
-            m.d.sync += [idle.eq(~buffer.o.valid), stall.eq(buffer.o.valid & ~grant)]
-            payload = buffer.o.payload
-            requesters.append(_Requester(f"w{p}", buffer.o.valid, payload.addr, Value.cast(payload.data), grant))
+            m.d.comb += [port.idle.eq(idle), port.stall.eq(stall)]
+            m.d.sync += idle.eq(~waits)
+            if requesters:
+                m.d.sync += stall.eq(waits & ~grant)
+            requesters.append(_Requester(f"w{p}", waits, payload.addr, Value.cast(payload.data), grant))
 
         grants = []
         for b, bank in enumerate(banks):
