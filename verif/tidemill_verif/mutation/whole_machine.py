@@ -186,10 +186,12 @@ def _start(make: Maker, limit: int) -> tuple[int, int]:
 
 
 def _ended(status: int) -> str:
-    """Why a process ended that did not come to say it; empty where it did. Raises `MutationError`."""
+    """Why a process ended that did not come to say it, empty where it did: an assertion of the netlist, as that only one
+    input of a multiplexer is chosen, ends it with a code. Raises `MutationError` where there was no memory."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return TIMEOUT if number in (signal.SIGXCPU, signal.SIGKILL) else f"ended by {signal.Signals(number).name}"
-    if code := os.waitstatus_to_exitcode(status):
-        raise MutationError(f"a run of the whole machine ended with code {code}")
-    return ""
+    code = os.waitstatus_to_exitcode(status)
+    if code == _NO_MEMORY:
+        raise MutationError("no memory for a run of the whole machine")
+    return f"ended with code {code}" if code else ""
