@@ -18,7 +18,7 @@ from tidemill_verif import elaborate
 from tidemill_verif.coverage import code, collect, isa_bins, report, results
 from tidemill_verif.coverage.__main__ import main
 from tidemill_verif.coverage.code import LINE, TOGGLE, CodePoint, VerilogSource
-from tidemill_verif.coverage.plan import BLOCKS, PLAN, block_of
+from tidemill_verif.coverage.plan import BLOCKS, FILES, PLAN, block_of
 from tidemill_verif.coverage.point import Point
 from tidemill_verif.coverage.results import CoverageError, Exclusion, Results, Tally
 
@@ -109,7 +109,7 @@ class Doubler(wiring.Component):
 @pytest.fixture
 def doubler(monkeypatch: pytest.MonkeyPatch) -> VerilogSource:
     """Positions of `Doubler`, taken for hardware."""
-    monkeypatch.setattr(code, "_HDL", Path(__file__).parent)
+    monkeypatch.setattr(code, "_HDL", f"/{Path(__file__).parent.name}/")
     return VerilogSource(elaborate.verilog_file(Doubler(), positions=True).read_text())
 
 
@@ -154,6 +154,15 @@ def test_unnamed_and_foreign_signals_are_no_points(doubler: VerilogSource) -> No
     foreign = _entry("v_toggle", 1, "x:0->1", 1).replace("/top", "/y")
     data = "\n".join((_entry("v_toggle", 1, "__024123[0]:0->1", 1), foreign))
     assert list(code.read(data, doubler)) == []
+
+
+def test_a_build_of_another_checkout_counts() -> None:
+    text = (
+        '(* src = "/elsewhere/hdl/tidemill_hdl/sync.py:7" *)\nmodule top(a);\n'
+        '(* src = "/elsewhere/hdl/tidemill_hdl/sync.py:9|-" *)\n  wire [1:0] a;\nendmodule\n'
+    )
+    points = dict(code.read(_entry("v_toggle", 1, "a[1]:0->1", 1), VerilogSource(text)))
+    assert points == {CodePoint("sync.py", TOGGLE, "sync.py:9", "a[1] rises"): True}
 
 
 def _code(*points: tuple[str, str, bool]) -> dict[CodePoint, bool]:
@@ -239,6 +248,37 @@ def test_a_folder_without_data_is_one_clear_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--reuse", "--folder", str(tmp_path / "none")])
     assert result.exit_code == 1
     assert result.output.startswith("Error: no coverage was collected in ")
+
+
+def test_the_command_fails_below_the_targets_and_with_stale_exclusions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(found: Results) -> tuple[int, str]:
+        monkeypatch.setattr("tidemill_verif.coverage.__main__.read", lambda folder, exclusions: found)
+        result = CliRunner().invoke(main, ["--reuse", "--folder", str(tmp_path), "--page", str(tmp_path / "page.md")])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output
+
+    def points(missing: int) -> dict[CodePoint, bool]:
+        return {
+            CodePoint(files[0], kind, f"{files[0]}:1", f"a[{bit}] rises"): bit >= missing
+            for files in FILES.values()
+            for kind in (LINE, TOGGLE)
+            for bit in range(100)
+        }
+
+    assert run(Results(functional=full_hits(), code=points(2)))[0] == 0
+    code_, said = run(Results(functional=full_hits(), code=points(11)))
+    assert code_ == 1
+    assert all(f"{block}: line 89.00%, target 98%" in said for block in BLOCKS)
+    assert all(f"{block}: toggle 89.00%, target 90%" in said for block in BLOCKS)
+    hits = full_hits()
+    del hits["prims.reset", "while holding"]
+    code_, said = run(Results(functional=hits, code=points(0)))
+    assert (code_, "prims: functional 97.83%, target 100%" in said) == (1, True)
+    stale = Exclusion(TOGGLE, "sync.py", ("nothing",), "no reason at all")
+    code_, said = run(Results(functional=full_hits(), code=points(0), exclusions=[stale]))
+    assert (code_, "nothing needs it" in said) == (1, True)
 
 
 def test_a_bench_without_a_stimulus_leaves_its_hole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

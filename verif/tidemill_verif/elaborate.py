@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
@@ -69,10 +69,14 @@ def design_key(call: partial[Elaboratable], name: str) -> str:
     return content_key(arguments, name, hardware_key(), sources, version("amaranth"))
 
 
+@cache
 def hardware_key() -> str:
-    """Hash of the hardware's sources: `tidemill_hdl` and what it imports of `tidemill`."""
+    """Hash of the hardware's sources as this process imported them: `tidemill_hdl` and what it imports of `tidemill`."""
     software = Path(tidemill.__path__[0])
     return tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
+
+
+hardware_key()  # Now: a source that is edited later is not what this process elaborates.
 
 
 def _write_rtlil(call: partial[Elaboratable], name: str, positions: bool, folder: Path) -> None:

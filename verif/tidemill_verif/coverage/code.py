@@ -26,7 +26,9 @@ LINE, TOGGLE = "line", "toggle"
 KINDS = (LINE, TOGGLE)
 RISE, FALL = "rises", "falls"
 
-_HDL = Path(tidemill_hdl.__path__[0])
+_HDL = f"/{tidemill_hdl.__name__}/"
+"""Folder of the hardware package; which checkout it is in does not matter, a cached build may be another's."""
+_PROBE = "/".join(Path(probe.__file__).parts[-3:])
 _NAME = r"(\\\S+|[A-Za-z_$][\w$]*)"
 _SRC = re.compile(r'\(\* src = "([^"]*)" \*\)')
 _MODULE = re.compile(rf"^module {_NAME}\s*\(")
@@ -67,16 +69,15 @@ class _Module:
 
 def _file(src: str) -> str:
     """File below the hardware package that a module from position `src` belongs to, empty for none."""
-    if src.partition(":")[0] == probe.__file__:
+    if src.partition(":")[0].endswith(f"/{_PROBE}"):
         return probe.OWNER
     return _place(src).partition(":")[0]
 
 
 def _place(src: str) -> str:
     """`file:line` below the hardware package, empty for a position elsewhere."""
-    path, _, line = src.partition("|")[0].rpartition(":")
-    file = Path(path)
-    return f"{file.relative_to(_HDL).as_posix()}:{line}" if file.is_relative_to(_HDL) else ""
+    _, found, place = src.partition("|")[0].rpartition(_HDL)
+    return place if found else ""
 
 
 class VerilogSource:
