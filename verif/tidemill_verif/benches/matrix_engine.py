@@ -443,6 +443,6 @@ async def test_operands_at_their_limits(dut: Any) -> None:
     program += [
         encode("mx.wload", src=3, stride=0, signal=6), encode("mx.run", act=6, acc=ACC_SPACE + 6),
         encode("mx.wload", src=config.rows, stride=-1), encode("mx.run", act=6, acc=ACC_SPACE + 6, accumulate=1),
-        *(encode("mx.sync", signal=mask) for mask in (0, 1, 6, 0xFFFF)),
+        *(encode(f"mx.{name}", signal=mask) for name in ("sync", "act", "acc") for mask in (0, 1, 6, 0xFFFF)),
     ]  # fmt: skip
     await _check(dut, config, spad, source, monitor, program)

@@ -127,6 +127,7 @@ async def test_products_match_the_golden_model_with_gaps(dut: Any) -> None:
             activations -= row is not None
             await feeder.step(row, False, weight)
         await feeder.step(_row(rng, feeder.rows), True)
+    await feeder.step(_row(rng, feeder.rows), True)
     await feeder.drain()
 
 

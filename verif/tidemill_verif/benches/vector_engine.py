@@ -241,10 +241,17 @@ async def test_every_operation_with_every_post_and_window(dut: Any) -> None:
     bench = Bench(dut, "each", 0.0)
     await start(dut)
     await bench.parameters()
+    lanes = bench.config.cols
+    for memory in (bench.acc.rows, bench.reference.acc):
+        memory[60] = np.resize([-(1 << 31), (1 << 31) - 1, -1, 1], lanes)
+        memory[61] = np.resize([0, -5, 5, 0], lanes)
     for mnemonic in _ALU:
         for post in Post:
             for space in (0, ACC_SPACE):
                 await bench.run(mnemonic, dst=space | 5, a=3, b=ACC_SPACE | 4, post=post)
+        for a, b in ((60, 61), (61, 60), (60, 60)):
+            await bench.run(mnemonic, dst=ACC_SPACE | 62, a=ACC_SPACE | a, b=ACC_SPACE | b)
+        await bench.run(mnemonic, dst=6, a=3, b=-7, b_imm=1)
     for window in ([1, 1], [2, 1], [1, 2], [3, 2]):
         await bench.configure([2, 1], window, [1, 0], [1, 0, 1, 7], [2, 0, 3, 5])
         for mnemonic in _ALU:

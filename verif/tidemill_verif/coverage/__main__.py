@@ -24,7 +24,12 @@ from tidemill_verif.coverage.results import CoverageError, read, read_exclusions
 
 BLOCKS = ("tests/hdl",)
 """Tests of the blocks, run with functional and code coverage."""
-WHOLE = ("tests/rtl/test_errors.py", "tests/rtl/test_counters.py", "tests/rtl/test_device.py")
+WHOLE = (
+    "tests/rtl/test_errors.py",
+    "tests/rtl/test_counters.py",
+    "tests/rtl/test_device.py",
+    "tests/rtl/test_bus_faults.py",
+)
 """Tests of the whole machine, run with functional coverage only: each opens the machine anew."""
 DESELECTED = "not lint and not axi_rules and not base and not large and not small"
 """Builds that would only repeat what the smaller ones cover, at several times the cost, and tests of other things."""

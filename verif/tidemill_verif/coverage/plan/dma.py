@@ -11,6 +11,7 @@ PLACES = ("first burst", "later burst")
 CLIENTS = ("fetch", "load", "store")
 
 POINTS = (
+    # The gateway takes a command when it has passed the one before on: in every second cycle at most.
     streams(
         "dma",
         (
@@ -35,6 +36,8 @@ POINTS = (
             ),
             *(f"axi {channel}" for channel in ("ar", "r", "aw", "w", "b")),
         ),
+        *(f"gateway {client} cmd, back to back" for client in CLIENTS),
+        "axi aw, back to back",
     ),
     Point("dma.opcode", "Every instruction of both engines.", names(ops_of(Engine.LOAD, Engine.STORE))),
     Point(
