@@ -179,6 +179,8 @@ def test_exclusions_count_only_where_they_are_needed() -> None:
     assert found.code_holes("sync", TOGGLE) == []
     assert found.stale_exclusions() == [stale]
     assert "`count[3:2]` (1): never counts to eight" in report.page(found)
+    wide = dataclasses.replace(unreachable, what=("count[3]", "gone"))
+    assert Results(code=points, exclusions=[wide]).stale_exclusions() == [dataclasses.replace(wide, what=("gone",))]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -173,14 +173,23 @@ class Results:
         tally.excluded += not hit and exclusion is not None
 
     def stale_exclusions(self) -> list[Exclusion]:
-        """Exclusions that no hole needs: what they name was hit, or does not exist."""
-        needed = set()
-        for point in self.plan.values():
-            for name in point.bins:
-                if not self.functional[point.name, name]:
-                    needed.add(self.excluded_bin(point.name, name))
-        needed.update(self.excluded_code(point) for point, hit in self.code.items() if not hit)
-        return [exclusion for exclusion in self.exclusions if exclusion not in needed]
+        """Patterns that no hole needs, each as an exclusion of its own: what they name was hit, or does not exist."""
+        holes = {
+            (FUNCTIONAL_KIND, point.name, name)
+            for point in self.plan.values()
+            for name in point.bins
+            if not self.functional[point.name, name]
+        }
+        holes.update((point.kind, point.file, point.what) for point, hit in self.code.items() if not hit)
+        names: dict[tuple[str, str], set[str]] = {}
+        for kind, where, what in holes:
+            names.setdefault((kind, where), set()).add(what)
+        return [
+            single
+            for exclusion in self.exclusions
+            for single in (replace(exclusion, what=(pattern,)) for pattern in exclusion.what)
+            if not any(map(single.covers, names.get((single.kind, single.where), ())))
+        ]
 
     def percent(self, block: str, kind: str) -> float:
         """Hits among the reachable points. A block without any branch has all its lines, as long as its signals show
