@@ -71,7 +71,7 @@ def design_key(call: partial[Elaboratable], name: str) -> str:
 
 @cache
 def hardware_key() -> str:
-    """Hash of the hardware's sources as this process imported them: `tidemill_hdl` and what it imports of `tidemill`."""
+    """Hash of the sources that this process imported: `tidemill_hdl` and what it imports of `tidemill`."""
     software = Path(tidemill.__path__[0])
     return tree_key(Path(tidemill_hdl.__path__[0]), *(software / f"{name}.py" for name in ("config", "isa", "csr")))
 

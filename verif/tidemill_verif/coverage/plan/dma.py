@@ -11,7 +11,8 @@ PLACES = ("first burst", "later burst")
 CLIENTS = ("fetch", "load", "store")
 
 POINTS = (
-    # The gateway takes a command when it has passed the one before on: in every second cycle at most.
+    # The gateway takes a command when it has passed the one before on, a write when its address channel is free: in
+    # every second cycle at most.
     streams(
         "dma",
         (
