@@ -19,6 +19,12 @@ from tidemill_verif.benches.frontend_models import DECERR, SLVERR, Trace, interp
 from tidemill_verif.coverage.collect import wanted
 from tidemill_verif.coverage.sampling import frontend as coverage
 
+_LEVELS = (
+    *("halted", "user_irq", "user_code", "fault__valid", "pc", "instruction", "queue_full", "fetch_wait"),
+    *("fetch__cmd__valid", *(f"instr__{i}__valid" for i in range(len(isa.ENGINES)))),
+)
+"""Outputs that are zero after a reset."""
+
 
 class Events:
     """Checks pc, events and the end, cycle by cycle, from reset to reset."""
@@ -34,12 +40,17 @@ class Events:
         self.pcs = deque([0] * 2, maxlen=2)
         self.active = deque([False] * 6, maxlen=6)
         machine.ended_in = None
+        self.first = True
 
     def step(self, blocked: bool) -> None:
         """One cycle; `blocked`: an engine takes no instruction that is ready for it."""
         dut, machine = self.dut, self.machine
         path = machine.trace.path
         self.pcs.append(int(dut.pc.value))
+        if self.first:
+            for name in _LEVELS:
+                assert not getattr(dut, name).value, f"{name} after a reset"
+            self.first = False
         if path:
             expected = path[min(machine.executed, len(path) - 1)]
             assert self.pcs[-1] == expected, f"pc is {self.pcs[-1]} after {machine.executed}, not {expected}"
@@ -123,6 +134,7 @@ class Machine:
             if self.dut.rst.value:
                 due.clear()
                 self.commands.clear()
+                self.beats.clear()
                 self.late_commands = 0
                 continue
             while self.commands.received:
@@ -211,11 +223,7 @@ class Machine:
         expected = interpret(self.config, words, prog_addr, bad or {}, sample=wanted())
         assert expected is not None, "the program does not end"
         dut = self.dut
-        dut.rst.value = 1
-        for _ in range(3):
-            await RisingEdge(dut.clk)
-        self.beats.clear()
-        await reset(dut)
+        await reset(dut, self.rng.choice((1, 1, 4)))
         self.words, self.bad, self.prog_addr = words, bad or {}, prog_addr
         self.trace = expected
         self.fetched.clear()
