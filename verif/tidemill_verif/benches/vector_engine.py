@@ -189,57 +189,6 @@ class Bench:
 
 
 @cocotb.test()
-async def test_random_programs_equal_golden(dut: Any) -> None:
-    """Every operation with every post, random shapes, windows, spaces and stalls; rows are counted."""
-    bench = Bench(dut, "random", 0.4)
-    await start(dut)
-    for repeat in range(params()["repeats"]):
-        pairs = [(mnemonic, post) for mnemonic in _ALU for post in Post]
-        bench.rng.shuffle(pairs)
-        for index, (mnemonic, post) in enumerate(pairs):
-            if (index + repeat) % 3 == 0:
-                await bench.parameters()
-            await bench.random_operation(mnemonic, post)
-            if index % 7 == 0:
-                await bench.run("vx.sync")
-
-
-@cocotb.test()
-async def test_operands_at_their_limits(dut: Any) -> None:
-    """The largest counts, the extreme strides of loops that run once, and the first and last rows."""
-    bench = Bench(dut, "limits", 0.0)
-    await start(dut)
-    spad_last, acc_last = bench.config.spad_rows - 1, ACC_SPACE + bench.config.acc_rows - 1
-    for index, (count, largest) in enumerate((("n0", 4095), ("n1", 4095), ("k0", 1023), ("k1", 1023))):
-        await bench.run("vx.dims", **{count: largest})
-        first, last = (ACC_SPACE, acc_last) if index % 2 else (0, spad_last)
-        await bench.run("vx.add", dst=9, a=first, b=last)
-        await bench.run("vx.add", dst=ACC_SPACE | 9, a=last, b=first)
-    for extreme in (-32768, -1, 0, 1, 32767):
-        strides = dict.fromkeys(("n0", "n1", "k0", "k1"), extreme)
-        await bench.run("vx.dims", d0=extreme, d1=extreme)
-        await bench.run("vx.astride", **strides)
-        await bench.run("vx.bstride", **strides)
-        await bench.run("vx.sub", dst=3, a=ACC_SPACE + 3, b=4)
-    for low, high in ((-128, -128), (127, 127), (0, -1), (-1, 0)):
-        for preshift, zero in ((0, -128), (31, 127), (4, -1), (1, 0)):
-            await bench.run("vx.quant", zero_point=zero, qmin=low, qmax=high, preshift=preshift, mode=preshift % 3)
-            await bench.run("vx.add", dst=3, a=ACC_SPACE + 3, b=4, post=Post.RQ)
-    for mnemonic in _ALU:
-        for address in (0, spad_last, ACC_SPACE, acc_last):
-            await bench.run(mnemonic, dst=address, a=address, b=address)
-        for number in (-32768, -1, 0, 1, 32767):
-            await bench.run(mnemonic, dst=5, a=ACC_SPACE + 3, b=number, b_imm=1)
-    for mnemonic in _ALU:
-        # The largest address: a row that no memory has.
-        for field in ("dst", "a", "b"):
-            await bench.run(mnemonic, **{"dst": 1, "a": 2, "b": 3, field: 0xFFFF})
-    for mnemonic, rows in (("vx.param", 3), ("vx.lut", 256 // bench.config.cols)):
-        for address in (ACC_SPACE, acc_last - rows + 1, 0, 0xFFFF):
-            await bench.run(mnemonic, src=address)
-
-
-@cocotb.test()
 async def test_every_operation_with_every_post_and_window(dut: Any) -> None:
     """Each operation, post step and destination; each with windows of one row, of one line and of two."""
     bench = Bench(dut, "each", 0.0)
@@ -352,6 +301,46 @@ def _overlaps(n: list[int], k: list[int], *operands: tuple[int, list[int]]) -> b
 
 
 @cocotb.test()
+async def test_random_programs_equal_golden(dut: Any) -> None:
+    """Every operation with every post, random shapes, windows, spaces and stalls; rows are counted."""
+    bench = Bench(dut, "random", 0.4)
+    await start(dut)
+    for repeat in range(params()["repeats"]):
+        pairs = [(mnemonic, post) for mnemonic in _ALU for post in Post]
+        bench.rng.shuffle(pairs)
+        for index, (mnemonic, post) in enumerate(pairs):
+            if (index + repeat) % 3 == 0:
+                await bench.parameters()
+            await bench.random_operation(mnemonic, post)
+            if index % 7 == 0:
+                await bench.run("vx.sync")
+
+
+@cocotb.test()
+async def test_a_reset_forgets_what_is_under_way(dut: Any) -> None:
+    """Operations stopped by a reset anywhere leave nothing to the next ones but what they wrote."""
+    bench = Bench(dut, "resets", 0.2)
+    await start(dut)
+    for _ in range(params()["repeats"] * 8):
+        await bench.parameters()
+        post = bench.rng.choice(list(Post))
+        word = encode(bench.rng.choice(_ALU), dst=ACC_SPACE | 400 if post is Post.RQ else 400, a=5, b=9, post=post)
+        await bench.configure([6, 2], [2, 1], [1, 8], [1, 6, 1, 0], [1, 2, 0, 0])
+        bench.source.put(bench.pc << 128 | word)
+        for _ in range(bench.rng.randint(1, 60)):
+            await RisingEdge(dut.clk)
+        bench.source.clear()
+        await reset(dut, bench.rng.choice((1, 1, 3)))
+        for _ in range(30):
+            await RisingEdge(dut.clk)
+            assert not dut.done__valid.value
+        bench.reference.reset()
+        bench.reference.spad[:], bench.reference.acc[:] = bench.spad.rows, bench.acc.rows
+        for space in (0, ACC_SPACE):
+            await bench.run("vx.add", dst=space | 200, a=ACC_SPACE | 3, b=4, post=bench.rng.choice(list(Post)))
+
+
+@cocotb.test()
 async def test_throughput(dut: Any) -> None:
     """Without stalls: one row a cycle without post, cols / requant_lanes cycles a row with it, small overhead."""
     bench = Bench(dut, "throughput", 0.0)
@@ -378,24 +367,35 @@ async def test_throughput(dut: Any) -> None:
 
 
 @cocotb.test()
-async def test_a_reset_forgets_what_is_under_way(dut: Any) -> None:
-    """Operations stopped by a reset anywhere leave nothing to the next ones but what they wrote."""
-    bench = Bench(dut, "resets", 0.2)
+async def test_operands_at_their_limits(dut: Any) -> None:
+    """The largest counts, the extreme strides of loops that run once, and the first and last rows."""
+    bench = Bench(dut, "limits", 0.0)
     await start(dut)
-    for _ in range(params()["repeats"] * 8):
-        await bench.parameters()
-        post = bench.rng.choice(list(Post))
-        word = encode(bench.rng.choice(_ALU), dst=ACC_SPACE | 400 if post is Post.RQ else 400, a=5, b=9, post=post)
-        await bench.configure([6, 2], [2, 1], [1, 8], [1, 6, 1, 0], [1, 2, 0, 0])
-        bench.source.put(bench.pc << 128 | word)
-        for _ in range(bench.rng.randint(1, 60)):
-            await RisingEdge(dut.clk)
-        bench.source.clear()
-        await reset(dut, bench.rng.choice((1, 1, 3)))
-        for _ in range(30):
-            await RisingEdge(dut.clk)
-            assert not dut.done__valid.value
-        bench.reference.reset()
-        bench.reference.spad[:], bench.reference.acc[:] = bench.spad.rows, bench.acc.rows
-        for space in (0, ACC_SPACE):
-            await bench.run("vx.add", dst=space | 200, a=ACC_SPACE | 3, b=4, post=bench.rng.choice(list(Post)))
+    spad_last, acc_last = bench.config.spad_rows - 1, ACC_SPACE + bench.config.acc_rows - 1
+    for index, (count, largest) in enumerate((("n0", 4095), ("n1", 4095), ("k0", 1023), ("k1", 1023))):
+        await bench.run("vx.dims", **{count: largest})
+        first, last = (ACC_SPACE, acc_last) if index % 2 else (0, spad_last)
+        await bench.run("vx.add", dst=9, a=first, b=last)
+        await bench.run("vx.add", dst=ACC_SPACE | 9, a=last, b=first)
+    for extreme in (-32768, -1, 0, 1, 32767):
+        strides = dict.fromkeys(("n0", "n1", "k0", "k1"), extreme)
+        await bench.run("vx.dims", d0=extreme, d1=extreme)
+        await bench.run("vx.astride", **strides)
+        await bench.run("vx.bstride", **strides)
+        await bench.run("vx.sub", dst=3, a=ACC_SPACE + 3, b=4)
+    for low, high in ((-128, -128), (127, 127), (0, -1), (-1, 0)):
+        for preshift, zero in ((0, -128), (31, 127), (4, -1), (1, 0)):
+            await bench.run("vx.quant", zero_point=zero, qmin=low, qmax=high, preshift=preshift, mode=preshift % 3)
+            await bench.run("vx.add", dst=3, a=ACC_SPACE + 3, b=4, post=Post.RQ)
+    for mnemonic in _ALU:
+        for address in (0, spad_last, ACC_SPACE, acc_last):
+            await bench.run(mnemonic, dst=address, a=address, b=address)
+        for number in (-32768, -1, 0, 1, 32767):
+            await bench.run(mnemonic, dst=5, a=ACC_SPACE + 3, b=number, b_imm=1)
+    for mnemonic in _ALU:
+        # The largest address: a row that no memory has.
+        for field in ("dst", "a", "b"):
+            await bench.run(mnemonic, **{"dst": 1, "a": 2, "b": 3, field: 0xFFFF})
+    for mnemonic, rows in (("vx.param", 3), ("vx.lut", 256 // bench.config.cols)):
+        for address in (ACC_SPACE, acc_last - rows + 1, 0, 0xFFFF):
+            await bench.run(mnemonic, src=address)
