@@ -74,7 +74,7 @@ class Events:
         ended = bool(dut.halted.value or dut.fault__valid.value)
         self.active.append((self.active[-1] or bool(dut.start.value)) and not ended)
         wait, pc, arrived = bool(dut.fetch_wait.value), self.pcs[0], self.delivered[-4]
-        length = len(machine.words)
+        length = machine.length
         complete = all(self.active) and self.delivered[0] == length
         if not self.active[-3] or dut.instruction.value or arrived >= pc + 5 or complete:
             assert not wait, f"fetch_wait at {pc}, {arrived} of {length} arrived"
@@ -102,6 +102,7 @@ class Machine:
         self.config = config
         self.rng = random.Random(seed)
         self.words: list[int] = []
+        self.length = 0
         self.bad: dict[int, int] = {}
         self.prog_addr = 0
         self.latency = 0
@@ -143,11 +144,11 @@ class Machine:
                 first, count = (addr - self.prog_addr) // 16, beats * self.config.axi_bytes // 16
                 assert (addr % 16, beats * self.config.axi_bytes) == (0, count * 16), "not whole instructions"
                 assert addr // 4096 == (addr + 16 * count - 1) // 4096, "burst crosses 4 KiB"
-                assert 0 <= first <= len(self.words) - count, "fetch outside the program"
+                assert 0 <= first <= self.length - count, "fetch outside the program"
                 assert beats <= max(self.config.max_burst, 16 // self.config.axi_bytes)
                 assert addr // 256 == (addr + 16 * count - 1) // 256, "burst crosses 256 bytes"
                 if not self.trace.looped:
-                    whole = min(longest - addr // 16 % longest, len(self.words) - first)
+                    whole = min(longest - addr // 16 % longest, self.length - first)
                     assert count == whole, f"burst of {count} instructions instead of {whole}"
                 if self.ended_in is not None:
                     self.late_commands += 1
@@ -161,12 +162,13 @@ class Machine:
                 for index in range(first, first + count):
                     parts = 128 // width
                     broken = self.rng.randrange(parts)
+                    word = self.words[index] if index < len(self.words) else 0
                     for part in range(parts):
                         # The first bad response counts; EXOKAY is none.
                         resp = self.rng.choice((0, 0, 1))
                         if index in self.bad and part >= broken:
                             resp = self.bad[index] if part == broken else self.rng.randrange(4)
-                        self.beats.put(self.words[index] >> (part * width) & ((1 << width) - 1) | resp << width)
+                        self.beats.put(word >> (part * width) & ((1 << width) - 1) | resp << width)
 
     async def _watch(self) -> None:
         """Compare what comes out with the interpreter's list, and play the engines' idle lines."""
@@ -218,13 +220,16 @@ class Machine:
         expected = self.expected.popleft()
         assert what == expected, f"got {what}, expected {expected}"
 
-    async def begin(self, words: list[int], prog_addr: int = 0, bad: dict[int, int] | None = None) -> Trace:
-        """Reset and start a program; returns what it must do."""
+    async def begin(
+        self, words: list[int], prog_addr: int = 0, bad: dict[int, int] | None = None, length: int | None = None
+    ) -> Trace:
+        """Reset and start a program; returns what it must do. `length`: of the program, with zeros behind `words`."""
         expected = interpret(self.config, words, prog_addr, bad or {}, sample=wanted())
         assert expected is not None, "the program does not end"
         dut = self.dut
         await reset(dut, self.rng.choice((1, 1, 4)))
         self.words, self.bad, self.prog_addr = words, bad or {}, prog_addr
+        self.length = len(words) if length is None else length
         self.trace = expected
         self.fetched.clear()
         for sink in self.sinks:
@@ -233,17 +238,17 @@ class Machine:
         self.executed = 0
         self.codes.clear()
         dut.prog_addr.value = prog_addr
-        dut.prog_len.value = len(words)
+        dut.prog_len.value = self.length
         dut.start.value = 1
         await RisingEdge(dut.clk)
         dut.start.value = 0
         return expected
 
     async def run(
-        self, words: list[int], *, prog_addr: int = 0, bad: dict[int, int] | None = None
+        self, words: list[int], *, prog_addr: int = 0, bad: dict[int, int] | None = None, length: int | None = None
     ) -> tuple[Trace, int]:
         """Reset, run a program to its end, compare; returns the trace and the cycles from start to end."""
-        expected = await self.begin(words, prog_addr, bad)
+        expected = await self.begin(words, prog_addr, bad, length)
         dut = self.dut
         begin = self.cycle
         while not (dut.halted.value or dut.fault__valid.value):
@@ -468,3 +473,12 @@ async def test_cost_of_control_instructions(dut: Any) -> None:
                 cycles.append((await unit.run(program))[1])
             per_round = (cycles[1] - cycles[0]) / 10
             assert per_round - 11 == cost, f"{name}: {per_round - 11} cycles instead of {cost}"
+
+
+@cocotb.test()
+async def test_long_programs(dut: Any) -> None:
+    """Every bit of the program's length counts: it is fetched beyond what the lower bits say."""
+    unit, rng = await machine(dut, 0.2)
+    words = [*[isa.encode("nop")] * (unit.config.ibuf_depth // 2), isa.encode("halt")]
+    for bit in range(8, 24):
+        await unit.run(words, prog_addr=16 * rng.randrange(1 << 28), length=(1 << bit) + rng.randint(0, len(words) - 2))
