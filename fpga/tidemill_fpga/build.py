@@ -66,7 +66,8 @@ class Builder:
         """RTLIL of the board's top, and its pin constraints."""
         self._progress("elaborate", "")
         platform = self.board.platform()
-        platform.get_multiplier = self.board.family.multipliers(self.config)  # type: ignore[attr-defined]
+        for name, hook in self.board.family.hooks(self.config).items():
+            setattr(platform, name, hook)
         plan = platform.prepare(BoardTop(self.board, self.config, self.mhz), "top", emit_src=False)
         design = plan.files["top.il"]
         return design.decode() if isinstance(design, bytes) else design, self.board.family.constraints(plan)

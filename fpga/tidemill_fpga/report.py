@@ -9,7 +9,7 @@ from functools import reduce
 from operator import xor
 from pathlib import Path
 from statistics import median
-from typing import Any
+from types import SimpleNamespace
 
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, Elaboratable, Module, Signal, Value
@@ -89,20 +89,13 @@ class UnitClock:
     routed: Routed
 
 
-class _Target:
-    """Stands for a platform where only multipliers are asked for."""
-
-    def __init__(self, get_multiplier: Callable[[Any], Module]) -> None:
-        self.get_multiplier = get_multiplier
-
-
 def unit_clocks(board: Board, config: Config, progress: Progress, units: Iterable[str] = UNITS) -> Iterable[UnitClock]:
     """Clock and cells of each unit alone on the board's device, seed 1; cached by content. Raises `ToolError`."""
     family = board.family
     for name in units:
         top = Alone(UNITS[name](config))
         design = rtlil.convert(
-            top, name="top", ports=[top.i, top.o], platform=_Target(family.multipliers(config)), emit_src=False
+            top, name="top", ports=[top.i, top.o], platform=SimpleNamespace(**family.hooks(config)), emit_src=False
         )
 
         def make(folder: Path, design: str = design, name: str = name) -> None:

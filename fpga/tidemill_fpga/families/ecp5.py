@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Sign
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config
+from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
 from tidemill_fpga.families.family import Family, FitError, Routed
 from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
@@ -140,8 +141,9 @@ class Ecp5(Family):
                 f"{self._part} has {self._device.bram}"
             )
 
-    def multipliers(self, config: Config) -> Callable[[Multiplier], Module]:
-        """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains."""
+    def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
+        """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains; local
+        memories in block RAMs with their output registers."""
         left = self._device.dsp - self._wide_multipliers(config)
 
         def get_multiplier(multiplier: Multiplier) -> Module:
@@ -153,7 +155,7 @@ class Ecp5(Family):
                 return dsp_multiplier(multiplier)
             return fabric_multiplier(multiplier)
 
-        return get_multiplier
+        return {"get_multiplier": get_multiplier, "get_row_memory": row_memory}
 
     @staticmethod
     def _wide_multipliers(config: Config) -> int:
@@ -266,7 +268,4 @@ def read_report(report: dict[str, object]) -> Routed:
 
 def _rams(width: int, depth: int) -> int:
     """DP16KD of a memory: 512 words of 36 bits, 1024 of 18, 2048 of 9, ..., whatever takes fewest."""
-    return min(
-        -(-width // columns) * -(-depth // rows)
-        for rows, columns in ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
-    )
+    return min(-(-width // columns) * -(-depth // rows) for rows, columns in GEOMETRIES)

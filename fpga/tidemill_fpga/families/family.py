@@ -11,7 +11,6 @@ from amaranth.build.run import BuildPlan
 from amaranth.hdl import Module, Signal
 
 from tidemill.config import Config
-from tidemill_hdl.prim.multiplier import Multiplier
 
 
 class FitError(ValueError):
@@ -59,8 +58,9 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def multipliers(self, config: Config) -> Callable[[Multiplier], Module]:
-        """The `get_multiplier` of one elaboration."""
+    def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
+        """Methods of the platform that the hardware asks for in one elaboration: `get_multiplier` of `Multiplier`,
+        `get_row_memory` of `RowMemory`."""
 
     @abstractmethod
     def clock(self, m: Module, pin: Signal, pin_hz: float, mhz: float) -> float:

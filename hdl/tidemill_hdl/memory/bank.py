@@ -27,6 +27,9 @@ class RowMemory(wiring.Component):
     w_data : In(width)
 
     A row read in the very cycle of its write has no defined value. Content is zero at power-up and survives reset.
+
+    A platform with a method `get_row_memory(memory)` supplies the implementation (an elaboratable that drives
+    `r_data`); without it the memory is inferred.
     """
 
     latency = 2
@@ -49,6 +52,8 @@ class RowMemory(wiring.Component):
         )
 
     def elaborate(self, platform: object) -> Module:
+        if hasattr(platform, "get_row_memory"):
+            return platform.get_row_memory(self)
         m = Module()
         # Requesters never depend on a row read while it is written, so no bypass logic is worth its LUTs.
         m.submodules.ram = ram = memory.Memory(
