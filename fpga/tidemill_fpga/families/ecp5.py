@@ -16,6 +16,7 @@ from tidemill.config import Config
 from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
 from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.families.rtlil_names import plain_names
 from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
 from tidemill_hdl.prim.multiplier import Multiplier
 
@@ -39,15 +40,10 @@ _DEVICES = {
 _PACKAGES = {"BG256": "CABGA256", "MG285": "CSFBGA285", "BG381": "CABGA381", "BG554": "CABGA554", "BG756": "CABGA756"}
 
 _SYNTHESIS = """\
-read_rtlil design.il
-synth_ecp5 -top top -run :map_luts
-opt_clean -purge
-rename -hide w:* %% i:* o:* %u %d
-synth_ecp5 -run map_luts:
+read_rtlil plain.il
+synth_ecp5 -top top
 write_json netlist.json
 """
-"""In two parts: on names of wires with brackets in them abc9 ends without a message, so between the parts every wire
-but the ports gets a private name."""
 
 _VCO_MHZ = (400.0, 800.0)
 _PHASE_DETECTOR_MHZ = 10.0
@@ -222,6 +218,7 @@ class Ecp5(Family):
 
     def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
         """See `Family.synthesize`."""
+        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
         (folder / "synthesis.ys").write_text(_SYNTHESIS)
         YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
 
