@@ -14,8 +14,8 @@ How to run a block
     the bench is the same. With --fresh everything runs again.
 
 How the whole machine tries them
-    After the benches come random legal and illegal programs and disturbances of the bus on the NPU of `tiny`, in which
-    the mutated module stands for every block of the same class and parameters; --no-machine leaves this stage out. The
+    After the benches come random legal and illegal programs, programs for every error and disturbances of the bus on
+    the NPU of `tiny`, in which the mutated module stands for every block of the same class and parameters; --no-machine leaves this stage out. The
     NPU is built once for each design with all of its mutants, each mutant runs in a copy of the process. A target of
     `blocks` that has no such block is `alone`.
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tidemill_verif.bus_faults.scenarios import KINDS
+from tidemill_verif.error_programs import GROUPS
 from tidemill_verif.mutation import campaign
 from tidemill_verif.mutation.blocks import BLOCKS
 from tidemill_verif.mutation.campaign import Outcome, score
@@ -26,8 +27,8 @@ fails or runs far too long on it, and *equivalent* when nothing can show it. The
   Clocks are left alone.
 - First come the runs of the regression (`make test`), then the same bench with three more seeds. What survives is run
   in the whole machine of `{config}`, where the mutated block stands in the place of every one like it: {legal} random
-  programs in lockstep with the simulator with random timing of the memory, {illegal} illegal ones, and {faults}
-  disturbances of the bus, protocol rules on. That machine has no block like these, which are only tried alone:
+  programs in lockstep with the simulator with random timing of the memory, {illegal} illegal ones, {errors} that end
+  with every error in every place, and {faults} disturbances of the bus, protocol rules on. That machine has no block like these, which are only tried alone:
   {alone}.
 - A survivor is equivalent when ABC proves that its outputs equal the original's in every cycle from power-up
   on, whatever the inputs; or when it is judged so in `verif/tidemill_verif/mutation/judgements.json`, with a reason.
@@ -48,6 +49,7 @@ def _introduction() -> str:
         config=CONFIG.name,
         legal=LEGAL,
         illegal=ILLEGAL,
+        errors=sum(map(len, GROUPS.values())),
         faults=FAULTS * len(KINDS),
         alone=", ".join(alone),
     )

@@ -1,7 +1,8 @@
 """A fast regression of the whole machine, and mutants that it runs on, each in a process of its own.
 
-Random legal and illegal programs run in lockstep with the simulator on a memory with random timing; then the bus is
-disturbed: errors, resets, stuck channels. The protocol of both ports is checked in every cycle.
+Random legal and illegal programs run in lockstep with the simulator on a memory with random timing; then programs for
+every error and its place; then the bus is disturbed: errors, resets, stuck channels. The protocol of both ports is
+checked in every cycle.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+from tidemill.driver.npu import Npu
 from tidemill.golden import __path__ as golden_path
 from tidemill.iss import __path__ as iss_path
-from tidemill_verif import bus_faults, illegal_programs, random_programs, rtl_device
+from tidemill.iss.device import IssDevice
+from tidemill_verif import bus_faults, error_programs, illegal_programs, random_programs, rtl_device
 from tidemill_verif.bus_faults.machine import Machine, Report, Scenario
 from tidemill_verif.bus_faults.scenarios import KINDS, random_scenario
 from tidemill_verif.cache import content_key, tree_key
@@ -51,7 +54,7 @@ def regression_key() -> str:
     """Hash of what the regression's verdict follows from besides the mutated block."""
     packages = (random_programs, illegal_programs, bus_faults, rtl_device)
     folders = [Path(path[0]) for path in (golden_path, iss_path, *(package.__path__ for package in packages))]
-    return content_key(hardware_key(), tree_key(Path(__file__), *folders))
+    return content_key(hardware_key(), tree_key(Path(__file__), Path(error_programs.__file__), *folders))
 
 
 class _Remembering(Lockstep):
@@ -81,6 +84,15 @@ class Regression:
         return [(case, possible_ends(case)) for case in cases]
 
     @cached_property
+    def _errors(self) -> list[tuple[str, error_programs.Case, bytes]]:
+        found = []
+        for group, cases in error_programs.GROUPS.items():
+            for case in cases:
+                with Npu(IssDevice(CONFIG, mem_size=error_programs.MEM_SIZE, errors=case.errors)) as npu:
+                    found.append((f"{group}: {case.name}", case, error_programs.judge(npu, case)[1]))
+        return found
+
+    @cached_property
     def _outcomes(self) -> dict[Case, Outcome]:
         return {}
 
@@ -100,6 +112,14 @@ class Regression:
             for number, (case, ends) in enumerate(self._illegal):
                 if failure := judge(lockstep, case, ends).failure:
                     yield f"illegal program {number}: {failure}"
+        device = make(mem_size=error_programs.MEM_SIZE)
+        device.set_timing(read_latency=5, stall_probability=0.2, seed=3)
+        with Npu(device) as npu:
+            for name, program, content in self._errors:
+                device.set_errors(program.errors)
+                failure, left = error_programs.judge(npu, program)
+                if failure or left != content:
+                    yield f"error program {name}: {failure or 'rows written before the error differ'}"
         with closing(Machine(CONFIG, make)) as machine:
             machine.simulated = self._reports
             for number in range(FAULTS):
