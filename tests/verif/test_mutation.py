@@ -37,6 +37,12 @@ def test_a_block_is_scored_by_its_own_bench(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(any("prim/queue.py:" in source for source in outcome.mutant.sources) for outcome in outcomes)
 
 
+def test_copies_of_the_repository_share_what_is_known(skid_buffer: netlist.Netlist) -> None:
+    sources = {source for mutant in netlist.mutants(skid_buffer, 5, 1) for source in mutant.sources}
+    assert any(source.startswith("hdl/tidemill_hdl/prim/queue.py:") for source in sources)
+    assert str(Path(__file__).parents[2]) not in (skid_buffer.folder / "design.il").read_text()
+
+
 def test_a_proof_tells_a_change_from_none(skid_buffer: netlist.Netlist) -> None:
     register = next(name for name, cell in skid_buffer.module["cells"].items() if "Q" in cell["connections"])
     assert equivalence.decide(skid_buffer, _mutant("inv", register, skid_buffer, "Q", 0)) == equivalence.DIFFERENT

@@ -15,9 +15,9 @@ How to run a block
 
 How the whole machine tries them
     After the benches come random legal and illegal programs, programs for every error and disturbances of the bus on
-    the NPU of `tiny`, in which the mutated module stands for every block of the same class and parameters; --no-machine leaves this stage out. The
-    NPU is built once for each design with all of its mutants, each mutant runs in a copy of the process. A target of
-    `blocks` that has no such block is `alone`.
+    the NPU of `tiny`, in which the mutated module stands for every block of the same class and parameters;
+    --no-machine leaves this stage out. The NPU is built once for each design with all of its mutants, each mutant runs
+    in a copy of the process. A target of `blocks` that the NPU has no such block for is `alone`.
 
 How to read the survivors
     Each line names the target, the Python line the cell comes from, the mutant (change, cell, port, bit, signal), and

@@ -28,8 +28,8 @@ fails or runs far too long on it, and *equivalent* when nothing can show it. The
 - First come the runs of the regression (`make test`), then the same bench with three more seeds. What survives is run
   in the whole machine of `{config}`, where the mutated block stands in the place of every one like it: {legal} random
   programs in lockstep with the simulator with random timing of the memory, {illegal} illegal ones, {errors} that end
-  with every error in every place, and {faults} disturbances of the bus, protocol rules on. That machine has no block like these, which are only tried alone:
-  {alone}.
+  with every error in every place, and {faults} disturbances of the bus, protocol rules on. That machine has no block
+  like these, which are only tried alone: {alone}.
 - A survivor is equivalent when ABC proves that its outputs equal the original's in every cycle from power-up
   on, whatever the inputs; or when it is judged so in `verif/tidemill_verif/mutation/judgements.json`, with a reason.
 - A run that simulates twice as long as the original counts as killed: the bench waits for what never comes.
