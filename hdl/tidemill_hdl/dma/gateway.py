@@ -31,9 +31,9 @@ class Gateway(wiring.Component):
     fetch, load : In(BurstRead): at most `max_burst` beats a burst.
     store : In(BurstWrite): gives a response for every burst; the client must take it in the end.
     m_axi : Out(Axi4Master)
-    quiesce : In(1): from the next cycle on the clients' streams are ignored and may break off at any time. No burst
-        is issued any more; read beats are dropped; write bursts already issued end with the beats that were taken
-        and then with beats without strobes; responses are dropped. Keep it high until `quiet`.
+    quiesce : In(1): from the next cycle on the clients' streams are ignored, may break off at any time and get no
+        ready. No burst is issued any more; read beats are dropped; write bursts already issued end with the beats
+        taken and then with beats without strobes; responses are dropped, not offered. Keep it high until `quiet`.
     quiet : Out(1): `quiesce` is high, nothing is in flight, no buffer holds anything.
 
     Latency: command to address channel 2 cycles for reads, 1 for writes; read beat 3 cycles (load 2); write beat 2.

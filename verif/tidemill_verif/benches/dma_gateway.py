@@ -28,6 +28,12 @@ BURSTS = 32
 """Read bursts that the gateway keeps in flight, whoever asks."""
 
 
+OFFERS = (
+    "fetch__cmd__ready", "load__cmd__ready", "store__cmd__ready", "store__beat__ready", "store__resp__valid"
+)  # fmt: skip
+"""What the clients see of a gateway that takes and gives nothing."""
+
+
 class ReadClient:
     """Issues random bursts and checks the beats against `memory`; may stop taking beats for a while."""
 
@@ -88,7 +94,7 @@ class WriteClient:
 
     def __init__(self, dut: SimHandleBase, config: Config, image: bytearray, rng: Random, stall: float) -> None:
         self.dut, self.config, self.image, self.rng, self.stall = dut, config, image, rng, stall
-        self.enabled = True
+        self.enabled, self.stuck = True, False
         self.most = config.max_outstanding
         """Bursts that the client has unanswered."""
         self.total = self.errors = 0
@@ -147,7 +153,7 @@ class WriteClient:
         put(self.dut, "store__beat__valid", self.beat is not None)
         if self.beat:
             put(self.dut, "store__beat__payload", self.beat[1])
-        self.ready = rng.random() >= self.stall
+        self.ready = not self.stuck and rng.random() >= self.stall
         put(self.dut, "store__resp__ready", self.ready)
 
 
@@ -174,6 +180,7 @@ class Bench:
         self.moves = dict.fromkeys(("ar", "aw", "w", "r", "b"), 0)
         self.moved: list[str] = []
         self.asked: list[int] = []
+        self.quiescing = 0
         self.in_flight = 0
         self.ignoring = False
         self.quiet_cycles = 0
@@ -218,6 +225,9 @@ class Bench:
             if value(self.dut, "quiet"):
                 self.quiet_cycles += 1
                 assert not self.in_flight, "quiet with bursts in flight"
+            self.quiescing = (self.quiescing + 1) * value(self.dut, "quiesce")
+            if self.quiescing > 1:
+                assert not any(value(self.dut, name) for name in OFFERS), "a client is served while draining"
             for client in self.clients:
                 if not self.ignoring:
                     client.sample()
@@ -438,6 +448,13 @@ async def test_bursts_in_flight(dut: SimHandleBase) -> None:
             channel.pause = False
         await bench.cycles(200)
         await bench.finish()
+    before = bench.moves["aw"]
+    bench.store.stuck = True
+    bench.only(bench.store)
+    await bench.cycles(300)
+    assert bench.moves["aw"] - before == BURSTS
+    bench.store.stuck = False
+    await bench.finish()
 
 
 @cocotb.test()
