@@ -62,6 +62,10 @@ class ReadBus:
         self.beat_cycles: list[int] = []
         self.command_cycles: list[int] = []
 
+    @property
+    def transfers(self) -> int:
+        return len(self.beat_cycles) + len(self.bursts)
+
     def sample(self, cycle: int) -> None:
         if self.offered and value(self.dut, "bus__beat__ready"):
             self.offered = False
@@ -105,6 +109,10 @@ class WritePortModel:
         self.ready = False
         self.landed = 0
         self.cycles: list[int] = []
+
+    @property
+    def transfers(self) -> int:
+        return len(self.cycles) + self.landed
 
     def sample(self, cycle: int) -> None:
         if self.waiting and cycle >= self.waiting[0][1]:

@@ -52,6 +52,10 @@ class WriteBus:
         self.at_fault: int | None = None
         """Beats taken when the fault rose: from then on the gateway may leave the rest unwritten."""
 
+    @property
+    def transfers(self) -> int:
+        return len(self.log) + len(self.bursts) + self.answered
+
     def sample(self, cycle: int) -> None:
         if self.at_fault is None and value(self.dut, "fault__valid"):
             self.at_fault = len(self.log)
@@ -99,11 +103,13 @@ class ReadPortModel:
         self.dut, self.name, self.rows, self.rng, self.stall = dut, name, rows, rng, stall
         self.pending: list[tuple[int, int]] = []
         self.ready = False
+        self.transfers = 0
 
     def sample(self, cycle: int) -> None:
         if self.ready and value(self.dut, f"{self.name}__req__valid"):
             row = value(self.dut, f"{self.name}__req__payload")
             self.pending.append((row, cycle + 3))
+            self.transfers += 1
 
     def drive(self, cycle: int) -> None:
         self.ready = self.rng.random() >= self.stall
