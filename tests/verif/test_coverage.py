@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tidemill_verif.coverage.code import LINE, TOGGLE, CodePoint, VerilogSource
 from tidemill_verif.coverage.plan import BLOCKS, FILES, PLAN, block_of
 from tidemill_verif.coverage.point import Point
 from tidemill_verif.coverage.results import CoverageError, Exclusion, Results, Tally
+from tidemill_verif.toolchain import verilator_bin
 
 ROOT = Path(__file__).parents[2]
 POINT = "prims.sides"
@@ -148,6 +150,30 @@ def test_a_point_is_hit_if_any_instance_or_run_hits_it(doubler: VerilogSource) -
     hit = _entry("v_toggle", 1, "count[3]:0->1", 4)
     points = code.merge(code.read("\n".join((rises, falls, hit, rises)), doubler))
     assert {point.what: hit for point, hit in points.items()} == {"count[3] rises": True, "count[3] falls": False}
+
+
+def test_a_change_of_a_wide_signal_counts_for_its_own_bit_only(tmp_path: Path) -> None:
+    (tmp_path / "main.cpp").write_text("""
+        #include <cstdio>
+        #include "verilated_cov.h"
+        int main() {
+            uint32_t counts[2 * 100] = {};
+            VlWide<4> before{}, after{};
+            before[1] = 1u << 3;
+            after[0] = 1;
+            after[3] = 1u << 2;
+            VL_COV_TOGGLE_CHG_ST_W(100, counts, after, before);
+            for (int i = 0; i < 200; ++i)
+                if (counts[i]) std::printf("%d%c=%u ", i / 2, i % 2 ? 'r' : 'f', counts[i]);
+        }
+        #include "verilated.cpp"
+        #include "verilated_threads.cpp"
+    """)
+    include = verilator_bin().parent / "share" / "verilator" / "include"
+    flags = collect.VERILATOR_FLAGS[-1].split()
+    command = ["g++", "-std=c++20", "-O0", *flags, f"-I{include}", f"-I{include}/vltstd", "main.cpp", "-o", "main"]
+    subprocess.run([*command, "-pthread"], cwd=tmp_path, check=True, capture_output=True)
+    assert subprocess.run([tmp_path / "main"], check=True, capture_output=True).stdout == b"0r=1 35f=1 98r=1 "
 
 
 def test_unnamed_and_foreign_signals_are_no_points(doubler: VerilogSource) -> None:

@@ -7,6 +7,7 @@ and `code/*.dat` as Verilator writes them. `results.py` adds them up.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import shutil
@@ -21,8 +22,14 @@ VARIABLE = "TIDEMILL_COVERAGE"
 """Environment variable with the folder that takes what is collected."""
 CODE_VARIABLE = "TIDEMILL_CODE_COVERAGE"
 """0: functional coverage only, from builds as fast as any."""
-VERILATOR_FLAGS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
-"""What measures code coverage: every named signal of up to 4096 bits."""
+HEADERS = Path(__file__).with_name("verilator")
+"""Corrections of Verilator's own headers."""
+_REVISION = hashlib.sha256((HEADERS / "verilated_cov.h").read_bytes()).hexdigest()[:8]
+VERILATOR_FLAGS = (
+    *("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096"),
+    *("-CFLAGS", f"-iquote {HEADERS} -DTIDEMILL_COVERAGE_HEADERS=0x{_REVISION}"),
+)
+"""What measures code coverage: every named signal of up to 4096 bits; they differ where the corrections do."""
 FUNCTIONAL, CODE = "functional", "code"
 """Folders below the one of `VARIABLE`."""
 
