@@ -11,7 +11,7 @@ from tidemill_fpga.board_sim.board import Kind, symbol
 
 TO_BOARD, TO_HOST = "to board", "to host"
 KINDS = {
-    TO_BOARD: ("drop", "double", "flip", "framing", "garbage", "stall", "break", "kill"),
+    TO_BOARD: ("drop", "double", "flip", "framing", "garbage", "stall", "break", "reset", "kill"),
     TO_HOST: ("drop", "double", "flip", "garbage", "stall", "kill"),
 }
 """What can happen in each direction."""
@@ -44,13 +44,15 @@ def random_fault(rng: random.Random, span: int) -> Fault:
 class FaultInjector:
     """Sits between pseudo-terminal and pin, and lets one `Fault` after another happen.
 
-    `kill` is called for a fault that cuts the line. `seed` decides on the values of garbage and flips.
+    `kill` is called for a fault that cuts the line, `reset` for one that resets the board. `seed` decides on the
+    values of garbage and flips.
     """
 
-    def __init__(self, seed: int, baud: int, kill: Callable[[], None]) -> None:
+    def __init__(self, seed: int, baud: int, kill: Callable[[], None], reset: Callable[[], None]) -> None:
         self._rng = random.Random(seed)
         self._baud = baud
         self._kill = kill
+        self._reset = reset
         self._fault: Fault | None = None
         self._held_until = 0.0
         self.happened = False
@@ -111,6 +113,9 @@ class FaultInjector:
                     return [symbol(Kind.PAUSE, round(seconds * self._baud)), byte]
                 self._held_until = max(self._held_until, time.monotonic() + seconds)
                 return [byte]
+            case "reset":
+                self._reset()
+                return []
             case "kill":
                 self._kill()
                 return []

@@ -33,7 +33,7 @@ class BoardServer:
 
     def __init__(self, board: Board, *, seed: int = 0) -> None:
         self.board = board
-        self.faults = FaultInjector(seed, board.baud, self.kill)
+        self.faults = FaultInjector(seed, board.baud, self.kill, board.reset)
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -57,6 +57,11 @@ class BoardServer:
     def kill(self) -> None:
         """End the service."""
         self._stopped.set()
+
+    @property
+    def alive(self) -> bool:
+        """Nobody has ended the service."""
+        return not self._stopped.is_set()
 
     def serve(self) -> None:
         """Serve until `kill`."""

@@ -14,13 +14,13 @@ from tidemill.device_options import device_options
 @device_options("iss")
 @click.option(
     "--memory",
-    type=click.IntRange(4096, 1 << 30),
+    type=click.IntRange(4, 1 << 30),
     default=16 << 10,
     show_default=True,
     help="Bytes of memory to test.",
 )
 @click.option(
-    "--images", type=click.IntRange(1, 360), default=3, show_default=True, help="Handwritten digits to classify."
+    "--images", type=click.IntRange(0, 360), default=3, show_default=True, help="Digits to classify; 0: none."
 )  # fmt: skip
 def selftest(device: str, preset: str, read_latency: int, bandwidth: float, memory: int, images: int) -> None:
     """Test an NPU: registers, memory, every engine, recovery from an error, and a small network.
