@@ -99,6 +99,9 @@ synth: $(STAMP) ## Synthesize PRESETS for ECP5 and check size, memories and unit
 fpga: $(STAMP) ## Bitstream of BOARD (default ulx3s-85f; `tidemill build --board list` names all)
 	$(BIN)/tidemill build --board $(BOARD)
 
+link-faults: $(STAMP) ## 1,000 random faults between the driver and a simulated board
+	$(BIN)/python -m tidemill_fpga.board_sim.campaign --faults 1000 --seed $(SEED)
+
 lint: $(STAMP) ## Style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -30,9 +30,9 @@ from tidemill_fpga.board_sim.board import Board
 from tidemill_fpga.board_sim.faults import random_fault
 from tidemill_fpga.board_sim.server import BoardServer
 
-AREA, AREA_BYTES = 0x8000, 4096
+AREA, AREA_BYTES = 0x8000, 1000
 """Memory that the campaign writes and reads; programs are below."""
-PATIENCE = 0.3
+PATIENCE = 0.2
 """Seconds."""
 LONGEST = 60.0
 """Seconds after which an operation counts as hanging."""

@@ -108,8 +108,11 @@ class UartBridge(wiring.Component):
             m.d.sync += still.eq(0)
         with m.Elif(tick & (still != self.timeout_bits)):
             m.d.sync += still.eq(still + 1)
+        with m.If(still == 0):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(before & (still == IDLE_BITS)):
+            m.d.sync += quiet.eq(1)
         m.d.sync += [
-            quiet.eq(before & (still >= IDLE_BITS)),
             timeout.eq(before & (still == self.timeout_bits)),
             broken.eq(~before & (still == BREAK_BITS)),
         ]
@@ -136,6 +139,7 @@ class UartBridge(wiring.Component):
         count = Signal(2)
         address = Signal(30, reset_less=True)
         word = Signal(32, reset_less=True)
+        shift, shift_in = Signal(), Signal(8)
         failed, write_failed = Signal(), Signal()
         repeated = Signal()
 
@@ -153,6 +157,9 @@ class UartBridge(wiring.Component):
             buffer_write.data.eq(held),
         ]
 
+        m.d.comb += shift_in.eq(Mux(checked, buffered, held))
+        with m.If(shift):
+            m.d.sync += word.eq(Cat(shift_in, word))
         access, accessed, error = self._accesses(m, address, word, writing, last_sequence)
         last_word = Signal()
         m.d.comb += last_word.eq(index == last_index)
@@ -213,8 +220,8 @@ class UartBridge(wiring.Component):
                     with m.Elif(checked):
                         m.next = "CHECK_CRC"
             with receive("DATA"):
-                m.d.comb += buffer_write.en.eq(1)
-                m.d.sync += [word.eq(Cat(held, word)), count.eq(count + 1)]
+                m.d.comb += [buffer_write.en.eq(1), shift.eq(1)]
+                m.d.sync += count.eq(count + 1)
                 with m.If(count == 3):
                     with m.If(~checked):
                         m.next = "WRITE"
@@ -239,7 +246,8 @@ class UartBridge(wiring.Component):
             with m.State("FETCH"):
                 m.d.sync += age.eq(age + 1)
                 with m.If(age == 2):
-                    m.d.sync += [age.eq(0), word.eq(Cat(buffered, word)), count.eq(count + 1)]
+                    m.d.comb += shift.eq(1)
+                    m.d.sync += [age.eq(0), count.eq(count + 1)]
                     with m.If(count == 3):
                         m.next = "WRITE"
             with m.State("WRITE"):
@@ -280,7 +288,8 @@ class UartBridge(wiring.Component):
             with m.State("ANSWER_WORD"):
                 m.d.comb += [send.eq(1), transmitter.i.payload.eq(word[24:])]
                 with m.If(sent):
-                    m.d.sync += [word.eq(Cat(Const(0, 8), word)), count.eq(count + 1)]
+                    m.d.comb += shift.eq(1)
+                    m.d.sync += count.eq(count + 1)
                     with m.If(count == 3):
                         advance()
                         m.next = "READ"

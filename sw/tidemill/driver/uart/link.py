@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import serial
@@ -36,6 +37,16 @@ _SEQUENCE_TOP = 0x80
 _LATENCY = 0.02
 """Seconds that an adapter may keep bytes."""
 
+_POLL = 0.01
+"""Seconds that a read of the port waits for its first byte."""
+_BROKEN: tuple[type[Exception], ...] = (OSError, TypeError)
+"""What pyserial raises when the port goes away: its own exception is an OSError, a closed port has no number, and
+termios has an exception of its own."""
+with suppress(ImportError):
+    import termios
+
+    _BROKEN = (*_BROKEN, termios.error)
+
 Words = NDArray[np.uint32]
 
 
@@ -63,7 +74,7 @@ class SerialLink:
         self._locked = False
         self._read_sequence = random.randrange(_SEQUENCE_TOP)
         self._write_sequence = 0
-        self._serial = _open_port(port, baud)
+        self._serial = _open_port(port, baud, self._wire_time(8 + 4 * MAX_WORDS) + patience)
         self.retries: Counter[str] = Counter()
         """Failed attempts so far, by kind."""
         try:
@@ -155,14 +166,13 @@ class SerialLink:
         """Data and status of the answer. Raises `_Damage`."""
         try:
             self._serial.reset_input_buffer()
-            self._serial.write_timeout = self._wire_time(len(frame)) + self.patience
             try:
                 self._serial.write(frame)
             except serial.SerialTimeoutException:
                 self._serial.reset_output_buffer()
                 raise _Damage("request not taken by the port") from None
             answer = self._receive(len(header) + size + 5, self._wire_time(len(frame)))
-        except (OSError, TypeError) as error:  # pyserial: SerialException is an OSError; a closed port has no number
+        except _BROKEN as error:
             raise LinkLost(f"{self.port}: the link broke off: {_reason(error)}") from None
         if zlib.crc32(answer[:-4]) != int.from_bytes(answer[-4:], "little"):
             raise _Damage("damaged answer")
@@ -177,15 +187,14 @@ class SerialLink:
     def _receive(self, size: int, head_start: float) -> bytes:
         """Exactly `size` bytes; between two of them never more than `patience`. Raises `_Damage`."""
         answer = b""
-        limit = head_start + self.patience
+        deadline = time.monotonic() + head_start + self.patience
         while len(answer) < size:
-            self._serial.timeout = limit
-            part = self._serial.read(1)
-            if not part:
-                raise _Damage("incomplete answer" if answer else "no answer")
+            part = self._serial.read(max(1, min(size - len(answer), self._serial.in_waiting)))
             answer += part
-            answer += self._serial.read(min(size - len(answer), self._serial.in_waiting))
-            limit = self._wire_time(1) + self.patience
+            if part:
+                deadline = time.monotonic() + self._wire_time(1) + self.patience
+            elif time.monotonic() >= deadline:
+                raise _Damage("incomplete answer" if answer else "no answer")
         return answer
 
     def _resynchronize(self, attempt: int) -> None:
@@ -196,12 +205,13 @@ class SerialLink:
 
     def _drain(self, rest: float) -> None:
         """Throw away what arrives until nothing did for `rest` seconds, or `patience` is over, too."""
-        end = time.monotonic() + rest + self.patience
+        quiet_at = time.monotonic() + rest
+        end = quiet_at + self.patience
         try:
-            self._serial.timeout = rest
-            while self._serial.read(1) and time.monotonic() < end:
-                self._serial.reset_input_buffer()
-        except (OSError, TypeError) as error:
+            while time.monotonic() < min(quiet_at, end):
+                if self._serial.read(max(1, self._serial.in_waiting)):
+                    quiet_at = time.monotonic() + rest
+        except _BROKEN as error:
             raise LinkLost(f"{self.port}: the link broke off: {_reason(error)}") from None
 
 
@@ -210,15 +220,15 @@ def _name(command: Command) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF):
-        return "the port is gone"
-    text = str(error)
-    return "the port is gone" if "disconnected" in text or isinstance(error, TypeError) else text
+    number = error.args[0] if error.args else None
+    gone = number in (errno.EIO, errno.ENXIO, errno.ENODEV, errno.EBADF) or "disconnected" in str(error)
+    return "the port is gone" if gone or isinstance(error, TypeError) else str(error)
 
 
-def _open_port(port: str, baud: int) -> serial.Serial:
+def _open_port(port: str, baud: int, write_timeout: float) -> serial.Serial:
+    """The port; both time-outs stay as they are, for changing them sets up the port anew."""
     try:
-        return serial.Serial(port, baud, timeout=1, write_timeout=1, exclusive=True)
+        return serial.Serial(port, baud, timeout=_POLL, write_timeout=write_timeout, exclusive=True)
     except ValueError as error:
         raise PortError(f"{port}: {error}") from None
     except OSError as error:
