@@ -85,6 +85,9 @@ def test_a_judgement_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (entry,) = judgements.load()
     assert entry.identity == judgements.identity("design", mutant)
     assert json.loads(judgements.FILE.read_text())[0]["reason"] == "nobody can see it"
+    judgements.judge("prims", "design", mutant, "would take a year", survives=True)
+    (entry,) = judgements.load()
+    assert (entry.reason, entry.survives) == ("would take a year", True)
 
 
 def test_an_unknown_block_is_one_clear_error() -> None:

@@ -27,7 +27,8 @@ How to judge
     A survivor is killed by a better bench (`benches/`, `bench_runs.py`), or it is `equivalent`: then it gets an entry
     in `judgements.json` with the reason why no input that keeps the block's contract can show it. Entries name the
     mutant by content: target, change, and the text of the Python line, so that they outlive edits elsewhere;
-    `python -m tidemill_verif.mutation judge BLOCK IDENTITY REASON` writes one. A test fails when a judged line is gone.
+    `python -m tidemill_verif.mutation judge BLOCK IDENTITY REASON` writes one. With --survives the entry says why a
+    mutant that is not equivalent survives, which changes no score. A test fails when a judged line is gone.
 """
 
 from __future__ import annotations

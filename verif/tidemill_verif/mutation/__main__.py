@@ -155,12 +155,13 @@ def show(block: str, identity: str) -> None:
 @click.argument("block")
 @click.argument("identity")
 @click.argument("reason")
-def judge(block: str, identity: str, reason: str) -> None:
-    """Write down that a survivor is equivalent, and why."""
+@click.option("--survives", is_flag=True, help="It is not equivalent; the reason says why no test shows it.")
+def judge(block: str, identity: str, reason: str, survives: bool) -> None:
+    """Write down that a survivor is equivalent, and why; or why it survives."""
     outcome = _survivor(block, identity)
     if outcome.status not in (SURVIVED, OPEN):
         raise MutationError(f"mutant {identity!r} is no survivor: {outcome.status} by {outcome.by}")
-    judgements.judge(block, outcome.target, outcome.mutant, reason)
+    judgements.judge(block, outcome.target, outcome.mutant, reason, survives)
 
 
 def _write_page(output: Path) -> None:

@@ -165,14 +165,15 @@ class Campaign:
                 if reason:
                     settle(index, KILLED, by, f"{prefix}{reason}")
         self._prove(netlist, target.contract, chosen, settled, known, settle)
-        judged = {entry.identity: entry.reason for entry in judgements.load()}
+        judged = {entry.identity: entry for entry in judgements.load()}
         for index, mutant in enumerate(chosen):
             if index not in settled:
                 unfinished = any(results.reason(mutant) is None for _, _, results, _ in stages)
-                if verdict := judged.get(judgements.identity(target.run, mutant)):
-                    settle(index, EQUIVALENT, JUDGED, verdict)
+                verdict = judged.get(judgements.identity(target.run, mutant))
+                if verdict and not verdict.survives:
+                    settle(index, EQUIVALENT, JUDGED, verdict.reason)
                 else:
-                    settle(index, OPEN if unfinished else SURVIVED)
+                    settle(index, OPEN if unfinished else SURVIVED, "", verdict.reason if verdict else "")
         return [settled[index] for index in range(len(chosen))]
 
     def _stage(

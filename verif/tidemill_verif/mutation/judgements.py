@@ -1,4 +1,4 @@
-"""Verdicts of people on survivors: equivalent mutants and why no input can show them."""
+"""Verdicts of people on survivors: equivalent mutants and why no input can show them, others and why no test does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _DIGITS = 8
 
 @dataclass(frozen=True)
 class Judgement:
-    """A survivor of `block` that is equivalent. `change` is the mutant as text, `file` and `line` the Python line."""
+    """A survivor of `block`: equivalent, or one that `survives`, for the reason given. `change` is the mutant as text,
+    `file` and `line` the Python line."""
 
     block: str
     target: str
@@ -27,6 +28,7 @@ class Judgement:
     file: str
     line: str
     reason: str
+    survives: bool = False
 
     @property
     def identity(self) -> str:
@@ -64,13 +66,14 @@ def load() -> list[Judgement]:
         raise MutationError(f"{FILE.name}: {error}") from error
 
 
-def judge(block: str, target: str, mutant: Mutant, reason: str) -> None:
-    """Add or replace the judgement on a mutant."""
-    entry = Judgement(block, target, str(mutant), *_place(mutant), reason)
+def judge(block: str, target: str, mutant: Mutant, reason: str, survives: bool = False) -> None:
+    """Add or replace the judgement on a mutant: equivalent, or `survives`."""
+    entry = Judgement(block, target, str(mutant), *_place(mutant), reason, survives)
     entries = {known.identity: known for known in load()}
     entries[entry.identity] = entry
     ordered = sorted(entries.values(), key=lambda known: (known.block, known.file, known.line, known.change))
-    FILE.write_text(json.dumps([asdict(known) for known in ordered], indent=1) + "\n")
+    texts = [{key: value for key, value in asdict(known).items() if value is not False} for known in ordered]
+    FILE.write_text(json.dumps(texts, indent=1) + "\n")
 
 
 def stale(entries: Iterable[Judgement]) -> list[str]:

@@ -91,13 +91,14 @@ def page(blocks: Mapping[str, Sequence[Outcome] | None]) -> str:
     if missing:
         parts.append(f"Not run for this page: {', '.join(missing)}.\n")
     survivors = [
-        (name, outcome.identity, _source(outcome), f"`{outcome.mutant}`", outcome.target)
+        (name, outcome.identity, _source(outcome), f"`{outcome.mutant}`", outcome.target, outcome.detail)
         for name, outcomes in results.items()
         for outcome in outcomes
         if outcome.status in (campaign.SURVIVED, campaign.OPEN)
     ]
     parts.append("## Survivors\n")
-    parts.append(_table(("block", "mutant", "line", "change", "design"), survivors) if survivors else "None.\n")
+    header = ("block", "mutant", "line", "change", "design", "why")
+    parts.append(_table(header, survivors) if survivors else "None.\n")
     judged = [
         (name, outcome.identity, _source(outcome), f"`{outcome.mutant}`", outcome.detail)
         for name, outcomes in results.items()
