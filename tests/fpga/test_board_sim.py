@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from litex.tools.remote.comm_uart import CommUART
 
 import tidemill as tm
+from tidemill.builder import ProgramBuilder
 from tidemill.cli import main
 from tidemill.csr import MAGIC, bit, offset
 from tidemill.demo.digits.run import run_digits
@@ -216,6 +217,26 @@ def test_litex_host_tools_work(server: BoardServer, board: Board) -> None:
     client.close()
     with opened(server) as again:
         assert again.device.mem_read(0x4000, 4) == bytes(4)
+
+
+def test_a_run_whose_host_went_away_is_over(server: BoardServer) -> None:
+    """A program that waits for ever, without a watchdog; the next driver finds an idle machine."""
+    b = ProgramBuilder(TINY)
+    b.vx_sync(wait=[b.semaphore("never")])
+    b.halt()
+    npu = opened(server)
+    loaded = npu.load(b.build())
+    values = {"PROG_ADDR": loaded.address, "PROG_LEN": 2, "WATCHDOG": 0, "READ_BASE": 0, "READ_LIMIT": MEMORY - 1}
+    for name, value in (*values.items(), ("CONTROL", bit("CONTROL", "start"))):
+        npu.device.csr_write(offset(name), value)
+    assert not npu.device.run(2000)
+    assert npu.device.csr_read(offset("STATUS")) == bit("STATUS", "busy")
+    device_of(npu).link._serial.close()
+    with opened(server) as again:
+        assert again.device.csr_read(offset("STATUS")) == 0
+        loaded = again.load(counting_program(TINY))
+        loaded.buffer("x").write(np.zeros((6, 4), np.int8))
+        assert (again.run(loaded).outputs["x"] == 1).all()
 
 
 @contextmanager

@@ -152,7 +152,6 @@ class Campaign:
     def _open(self) -> None:
         assert self._server is not None
         self._npu = open_npu(f"uart:{self._server.port}?patience={PATIENCE}", config=self.board.config)
-        self._npu.soft_reset()
         self._loaded = self._npu.load(self._program)
         self._x = np.frombuffer(self._rng.randbytes(ROWS * self.board.config.rows), np.int8) // 2
         self._x = self._x.reshape(ROWS, -1)

@@ -61,7 +61,8 @@ class UartBridge(wiring.Component):
     irq : In(1): the NPU's interrupt line, shown in STATUS.
     locked : Out(1): plain commands are refused.
 
-    After reset: not locked, sequence number 0 counts as used. Raises ValueError for an impossible baud rate.
+    After reset: not locked, deaf until the line is quiet, sequence number 0 counts as used. Raises ValueError for
+    an impossible baud rate.
     """
 
     def __init__(self, config: Config, *, memory_size: int, clock_hz: int, baud: int) -> None:
@@ -185,7 +186,7 @@ class UartBridge(wiring.Component):
                     m.d.comb += [take.eq(1), crc.valid.eq(1), crc.data.eq(held)]
                     yield
 
-        with m.FSM(name="frame") as frame:
+        with m.FSM(name="frame", init="LOST") as frame:
             with m.State("COMMAND"):
                 m.d.sync += [index.eq(0), count.eq(0), checked.eq(0), fixed.eq(0), failed.eq(0)]
                 m.d.comb += crc.start.eq(1)

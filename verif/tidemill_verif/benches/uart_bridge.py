@@ -55,6 +55,7 @@ class Bench:
         self.ram.write(0, self.rng.randbytes(MEMORY))
         self.registers.write(0, self.rng.randbytes(REGISTERS))
         cocotb.start_soon(self.listen())
+        await self.bits(IDLE_BITS + 20)
 
     async def listen(self) -> None:
         """Collect what the bridge sends."""
@@ -241,7 +242,7 @@ async def test_broken_frames_do_nothing(dut: Any) -> None:
         cases.append((bytes(flipped), -1))
         cases.append((good[:place] + good[place + 1 :], -1) if place else (good, 0))
         cases.append((good[:place] + good[place : place + 1] + good[place:], -1) if 0 < place < 18 else (good, place))
-    cases += [(bytes([command]) + bytes(9), -1) for command in (0, 5, 0x10, 0x13, 0xFF)]
+    cases += [(bytes([command]) + bytes(9), -1) for command in (0, 5, 0x50, 0x53, 0xFF)]
     cases += [(bytes([Command.READ, 0, 0, 0, 0, 0]), -1)]
     before = bench.memory(0, MEMORY // 4)
     for case, bad_stop in bench.rng.sample(cases, int(params()["broken"])):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tidemill.config import PRESETS, Config
-from tidemill.csr import counter_offsets
+from tidemill.csr import BY_NAME, bit, counter_offsets, offset
 from tidemill.driver.errors import DeviceError, OutOfMemory
 from tidemill.driver.uart.errors import PortError, WrongBitstream
 from tidemill.driver.uart.link import SerialLink
@@ -24,6 +24,8 @@ DEFAULT_PATIENCE = 0.5
 """Seconds."""
 SIMULATED_LATENCY, SIMULATED_BANDWIDTH = 20, 1.0
 """Values of the options of simulated memories that a board takes without a word: the defaults."""
+_RESET_POLLS = 100
+"""Looks at a soft reset, each longer than one should take."""
 _SLOW = 1.0
 """Seconds above which a transfer shows its progress."""
 _POLL = (0.0005, 0.02)
@@ -82,6 +84,21 @@ class UartDevice:
                 f"{_preset_name(registers[Register.CONFIG_HASH])}, not {config.name!r} ({config.hash:#010x}): "
                 "load another bitstream, or choose the board's configuration (--preset)"
             )
+        try:
+            self._reset()
+        except DeviceError:
+            self.link.close()
+            raise
+
+    def _reset(self) -> None:
+        """Stop whatever an earlier host left running. Raises `DeviceError` where the machine does not stop."""
+        self.csr_write(offset("IRQ_ENABLE"), 0)
+        self.csr_write(offset("CONTROL"), bit("CONTROL", "soft_reset"))
+        for _ in range(_RESET_POLLS):
+            if not self.csr_read(offset("STATUS")) & bit("STATUS", "resetting"):
+                self.csr_write(offset("IRQ_STATUS"), (1 << len(BY_NAME["IRQ_STATUS"].bits)) - 1)
+                return
+        raise DeviceError(f"{self.link.port}: the NPU did not finish its reset")
 
     def _check_range(self, addr: int, n: int) -> None:
         if addr < 0 or addr + n > self.mem_size:

@@ -72,6 +72,7 @@ class SerialLink:
         self.patience = patience
         self._bit_time = 1 / baud
         self._locked = False
+        self._broken = False
         self._read_sequence = random.randrange(_SEQUENCE_TOP)
         self._write_sequence = 0
         self._serial = _open_port(port, baud, self._wire_time(8 + 4 * MAX_WORDS) + patience)
@@ -111,9 +112,9 @@ class SerialLink:
         self.write(LINK_BASE, words)
 
     def close(self) -> None:
-        """Give the lock back as far as the link allows, and close the port."""
+        """Give the lock back unless the link is broken, and close the port."""
         try:
-            if self._locked:
+            if self._locked and not self._broken:
                 self._lock(0)
         except (BusError, LinkLost, TooManyRetries):
             pass
@@ -154,12 +155,14 @@ class SerialLink:
                 continue
             status = answer[-1]
             if self._locked and not status & LOCKED:
+                self._broken = True
                 raise LinkLost(f"{self.port}: the board lost the lock: it was reset, or the line had a BREAK")
             if status & BUS_ERROR:
                 raise BusError(
                     f"{self.port}: the board's bus refused {_name(command)} of {count} words at {address:#010x}"
                 )
             return np.frombuffer(answer[:-1], ">u4").astype(np.uint32)
+        self._broken = True
         raise TooManyRetries(self.port, f"{_name(command)} of {count} words at {address:#010x}", kinds)
 
     def _attempt(self, frame: bytes, header: bytes, size: int) -> bytes:
@@ -173,6 +176,7 @@ class SerialLink:
                 raise _Damage("request not taken by the port") from None
             answer = self._receive(len(header) + size + 5, self._wire_time(len(frame)))
         except _BROKEN as error:
+            self._broken = True
             raise LinkLost(f"{self.port}: the link broke off: {_reason(error)}") from None
         if zlib.crc32(answer[:-4]) != int.from_bytes(answer[-4:], "little"):
             raise _Damage("damaged answer")
@@ -212,6 +216,7 @@ class SerialLink:
                 if self._serial.read(max(1, self._serial.in_waiting)):
                     quiet_at = time.monotonic() + rest
         except _BROKEN as error:
+            self._broken = True
             raise LinkLost(f"{self.port}: the link broke off: {_reason(error)}") from None
 
 

@@ -9,14 +9,17 @@ import enum
 
 
 class Command(enum.IntEnum):
-    """First byte of a frame. Plain ones are LiteX's UARTBone; checked ones carry a sequence number and a CRC-32."""
+    """First byte of a frame. Plain ones are LiteX's UARTBone; checked ones carry a sequence number and a CRC-32.
+
+    No single wrong bit makes a plain command of a checked one.
+    """
 
     WRITE = 0x01
     READ = 0x02
     WRITE_FIXED = 0x03
     READ_FIXED = 0x04
-    CHECKED_WRITE = 0x11
-    CHECKED_READ = 0x12
+    CHECKED_WRITE = 0x51
+    CHECKED_READ = 0x52
 
 
 ANSWER = 0x80
