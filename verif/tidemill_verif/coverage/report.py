@@ -146,7 +146,8 @@ def plan_page() -> str:
         "does not run.",
         "",
         "Verilator counts the generated Verilog; `coverage/code.py` brings its points back to lines of Python. All",
-        "builds, instances and runs that come from one place of the source are one point.",
+        "builds, instances and runs that come from one place of the source are one point. In signals wider than 64",
+        "bits Verilator 5.052 counts a change of one bit for others too; `coverage/verilator` corrects it.",
     ]
     for block, points in BLOCKS.items():
         lines += ["", f"## {block}", "", "| point | bins | why | which |", "|---|---|---|---|"]
