@@ -41,6 +41,8 @@ class Events:
         self.active = deque([False] * 6, maxlen=6)
         machine.ended_in = None
         self.first = True
+        self.requested = 0
+        self.still = 0
 
     def step(self, blocked: bool) -> None:
         """One cycle; `blocked`: an engine takes no instruction that is ready for it."""
@@ -61,6 +63,7 @@ class Events:
         assert int(dut.user_code.value) == self.code, "user_code changed without user_irq"
         self._fetch_wait()
         self._end()
+        self._fetch_ahead()
 
     def _fetch_wait(self) -> None:
         """Nothing arrived at the pc: a wait. The pipeline of 4 is filled, all arrived, or it executes: none.
@@ -80,6 +83,22 @@ class Events:
             assert not wait, f"fetch_wait at {pc}, {arrived} of {length} arrived"
         elif self.active[-2] and arrived <= pc and arrived < length:
             assert wait, f"no fetch_wait at {pc}, {arrived} of {length} arrived"
+
+    def _fetch_ahead(self) -> None:
+        """Where nothing moves for some cycles no burst is missing: it would not fit behind what is still needed."""
+        dut, machine = self.dut, self.machine
+        offered = bool(dut.fetch__cmd__valid.value)
+        if offered and dut.fetch__cmd__ready.value:
+            beats = (int(dut.fetch__cmd__payload.value) >> 32) + 1
+            self.requested += beats * machine.config.axi_data_width // isa.INSTRUCTION_BITS
+        moved = offered or bool(dut.instruction.value) or not self.active[0]
+        self.still = 0 if moved else self.still + 1
+        if self.still >= 8 and self.active[-1] and self.requested < machine.length:
+            floors = machine.trace.floors
+            floor, looping = floors[min(machine.executed, len(floors) - 1)]
+            room = floor + machine.config.ibuf_depth - self.requested
+            whole = machine.whole_burst(self.requested)
+            assert room < (1 if looping else whole), f"{self.requested} requested, {floor} needed, no burst of {whole}"
 
     def _end(self) -> None:
         """Halt and fault stay as they are."""
@@ -125,10 +144,14 @@ class Machine:
         cocotb.start_soon(self._watch())
         coverage.watch(dut)
 
+    def whole_burst(self, index: int) -> int:
+        """Instructions of the longest burst from instruction `index` on."""
+        longest = max(1, min(16, self.config.max_burst * self.config.axi_bytes // 16))
+        return min(longest - (self.prog_addr // 16 + index) % longest, self.length - index)
+
     async def _memory(self) -> None:
         """Answer fetch bursts; check that they obey the rules."""
         width = self.config.axi_data_width
-        longest = max(1, min(16, self.config.max_burst * self.config.axi_bytes // 16))
         due: deque[tuple[int, int, int]] = deque()
         while True:
             await RisingEdge(self.dut.clk)
@@ -148,7 +171,7 @@ class Machine:
                 assert beats <= max(self.config.max_burst, 16 // self.config.axi_bytes)
                 assert addr // 256 == (addr + 16 * count - 1) // 256, "burst crosses 256 bytes"
                 if not self.trace.looped:
-                    whole = min(longest - addr // 16 % longest, self.length - first)
+                    whole = self.whole_burst(first)
                     assert count == whole, f"burst of {count} instructions instead of {whole}"
                 if self.ended_in is not None:
                     self.late_commands += 1

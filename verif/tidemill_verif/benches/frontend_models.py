@@ -25,6 +25,8 @@ class Trace:
     """Codes of the irq instructions."""
     path: list[int] = field(default_factory=list)
     """The pc of every instruction reached, that of the halt or the fault last."""
+    floors: list[tuple[int, bool]] = field(default_factory=list)
+    """Of each of them the oldest instruction still needed, and whether a loop is active."""
     executed: int = 0
     halted: bool = False
     looped: bool = False
@@ -56,6 +58,7 @@ def interpret(
     pc = 0
     for _ in range(MAX_STEPS):
         trace.path.append(pc)
+        trace.floors.append((loops[0][0] if loops else pc, bool(loops)))
         if pc >= len(words):
             trace.fault = (Cause.PC_RANGE, pc, pc)
             return trace
