@@ -207,9 +207,9 @@ async def check(
         WritePortModel(dut, "spad", config.spad_rows, config.spad_row_bytes, rng, stalls.port, log),
         WritePortModel(dut, "acc", config.acc_rows, config.acc_row_bytes, rng, stalls.port, log),
     ]
-    completions = Completions(dut, lambda: sum(port.landed for port in ports))
-    events = _events(dut, bus)
     source = InstructionSource(dut, program, rng, stalls.instr)
+    completions = Completions(dut, lambda: sum(port.landed for port in ports), lambda: source.sent)
+    events = _events(dut, bus)
     coverage.watch_engine(dut, "load")
     await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program), most)
     if most is not None:
@@ -345,17 +345,17 @@ async def test_wrap_of_the_address_space(dut: SimHandleBase, dram: int) -> None:
 
 
 @cocotb.test()
-@cocotb.parametrize(acc=(0, 1 << 15), step=(-1, 1))
-async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, step: int) -> None:
-    """The second line leaves the memory at its first or at its last row; 0x7FFF is beyond any memory."""
+@cocotb.parametrize(acc=(0, 1 << 15), loop=(1, 2))
+async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, loop: int) -> None:
+    """The second line or plane leaves the memory, by a row or by far; 0x7FFF is beyond any memory."""
     config = preset(params()["preset"])
     last = (config.acc_rows if acc else config.spad_rows) - 1
-    run = {"dst": acc + (0 if step < 0 else last), "dram": 0x20000, "n0": 1, "n1": 2, "n2": 1, "signal": 0}
-    for program in (
-        [("ld.dst", {"d1": step, "d2": 0, "signal": 0}), ("ld.run", run)],
-        [("ld.run", {**run, "dst": acc + 0x7FFF})],
-    ):
+    run = {"dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 0, f"n{loop}": 2}
+    for step in (-1, 1, -0x8000, 0x7FFF):
+        first = acc + (0 if step < 0 else last)
+        program = [("ld.dst", {"d1": 0, "d2": 0, "signal": 0, f"d{loop}": step}), ("ld.run", {**run, "dst": first})]
         await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
+    await check(dut, Random(params()["seed"]), [("ld.run", {**run, "dst": acc + 0x7FFF})], Stalls(latency=1))
 
 
 @cocotb.test()
@@ -388,6 +388,8 @@ async def test_many_short_bursts(dut: SimHandleBase) -> None:
     run = {"dst": 0, "dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 1}
     bus, _, _ = await check(dut, rng, [("ld.run", run)] * 24, Stalls(latency=150))
     assert bus.peak == min(config.max_outstanding, COMPLETIONS)
+    _, _, waiting = await check(dut, rng, [("ld.run", run)] * 24, Stalls(latency=1000), most=200)
+    assert waiting.taken() >= COMPLETIONS, "transfers that wait for their rows keep others out"
 
 
 @cocotb.test()

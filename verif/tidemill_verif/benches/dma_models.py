@@ -124,10 +124,11 @@ class InstructionSource:
 
 
 class Completions:
-    """Records `done` and `fault`; `progress()` is kept with each done: what had happened by then."""
+    """Records `done` and `fault`; `progress()` is kept with each done: what had happened by then. `taken()`: how many
+    instructions the engine has taken."""
 
-    def __init__(self, dut: SimHandleBase, progress: object) -> None:
-        self.dut, self.progress = dut, progress
+    def __init__(self, dut: SimHandleBase, progress: Callable[[], int], taken: Callable[[], int]) -> None:
+        self.dut, self.progress, self.taken = dut, progress, taken
         self.done: list[tuple[int, int, int]] = []
         self.fault: tuple[int, int, int] | None = None
 
@@ -137,7 +138,7 @@ class Completions:
 
     def sample(self, cycle: int) -> None:
         if value(self.dut, "done__valid"):
-            self.done.append((cycle, value(self.dut, "done__signal"), self.progress()))  # type: ignore[operator]
+            self.done.append((cycle, value(self.dut, "done__signal"), self.progress()))
         if value(self.dut, "fault__valid"):
             fault = tuple(value(self.dut, f"fault__{name}") for name in ("cause", "pc", "info"))
             assert self.fault in (None, fault), "fault changed"
@@ -304,8 +305,8 @@ def limits_program(config: Config, engine: str) -> list[Instruction]:
         for address in (0, config.spad_rows - 1, ACC_SPACE, ACC_SPACE + config.acc_rows - 1):
             program.append((f"{engine}.run", {**run, local: address, "signal": signal}))
         program += [(f"{engine}.stride", {"signal": signal}), (f"{engine}.{local}", {"signal": signal})]
-    for count, largest in (("n0", 4095), ("n1", 1023), ("n2", 1023)):
-        program.append((f"{engine}.run", {**run, local: 0, count: largest}))
+    for count, largest, outer in (("n0", 4095, "n1"), ("n1", 1023, "n2"), ("n2", 1023, "n2")):
+        program.append((f"{engine}.run", {**run, local: 0, outer: 2, count: largest}))
     program += [(f"{engine}.run", {**run, local: 3, "dram": 0}), (f"{engine}.run", {**run, local: 5, "n0": 0})]
     program += [
         (f"{engine}.run", {local: space + 5, "dram": 0x20000, "n0": 0, "n1": n1, "n2": n2})

@@ -170,7 +170,8 @@ async def check(
         ReadPortModel(dut, "spad_r", spad, rng, stalls.port),
         ReadPortModel(dut, "acc_r", acc, rng, stalls.port),
     ]
-    completions = Completions(dut, lambda: bus.answered_beats)
+    source = InstructionSource(dut, program, rng, stalls.instr)
+    completions = Completions(dut, lambda: bus.answered_beats, lambda: source.sent)
     events = Events(
         dut,
         write_beat=lambda: moves(dut, "bus__beat"),
@@ -180,7 +181,6 @@ async def check(
             or any(value(dut, f"{name}__rsp_valid") for name in ("spad_r", "acc_r"))
         ),
     )
-    source = InstructionSource(dut, program, rng, stalls.instr)
     coverage.watch_engine(dut, "store")
     await simulate(dut, window, [source, bus, *ports, completions, events], completions, len(program), most)
     for number, (got, want) in enumerate(zip(bus.log, beats, strict=False)):
@@ -308,17 +308,17 @@ async def test_wrap_of_the_address_space(dut: SimHandleBase, dram: int) -> None:
 
 
 @cocotb.test()
-@cocotb.parametrize(acc=(0, 1 << 15), step=(-1, 1))
-async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, step: int) -> None:
-    """The second line leaves the memory at its first or at its last row; 0x7FFF is beyond any memory."""
+@cocotb.parametrize(acc=(0, 1 << 15), loop=(1, 2))
+async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, loop: int) -> None:
+    """The second line or plane leaves the memory, by a row or by far; 0x7FFF is beyond any memory."""
     config = preset(params()["preset"])
     last = (config.acc_rows if acc else config.spad_rows) - 1
-    run = {"src": acc + (0 if step < 0 else last), "dram": 0x20000, "n0": 1, "n1": 2, "n2": 1, "signal": 0}
-    for program in (
-        [("st.src", {"d1": step, "d2": 0, "signal": 0}), ("st.run", run)],
-        [("st.run", {**run, "src": acc + 0x7FFF})],
-    ):
+    run = {"dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 0, f"n{loop}": 2}
+    for step in (-1, 1, -0x8000, 0x7FFF):
+        first = acc + (0 if step < 0 else last)
+        program = [("st.src", {"d1": 0, "d2": 0, "signal": 0, f"d{loop}": step}), ("st.run", {**run, "src": first})]
         await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
+    await check(dut, Random(params()["seed"]), [("st.run", {**run, "src": acc + 0x7FFF})], Stalls(latency=1))
 
 
 @cocotb.test()
