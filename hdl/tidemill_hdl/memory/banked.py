@@ -139,9 +139,12 @@ class BankedMemory(wiring.Component):
         self._elaborate_writes(m, banks, width)
         return m
 
-    def _head(self, m: Module, name: str, req: Any, grant: Value, *, first: bool) -> tuple[Value, Any]:
-        """Whether a request of stream `req` waits for its grant, and its payload. The `first` port never loses: what
-        it asks is served in the next cycle, so it needs no buffer."""
+    def _head(self, m: Module, name: str, port: Any, grant: Value, *, first: bool) -> tuple[Value, Any]:
+        """Whether a request of `port` waits for its grant, and its payload; drives `stall`. The `first` port never
+        loses: what it asks is served in the next cycle, so it needs no buffer."""
+        req = port.req
+        stall = Signal(name=f"{name}_stall")
+        m.d.comb += port.stall.eq(stall)
         if first:
             waits = Signal(name=f"{name}_waits")
             payload = Signal(req.payload.shape(), name=f"{name}_payload", reset_less=True)
@@ -151,6 +154,7 @@ class BankedMemory(wiring.Component):
         m.submodules[f"{name}_buffer"] = buffer = SkidBuffer(req.payload.shape())
         wiring.connect(m, wiring.flipped(req), buffer.i)
         m.d.comb += buffer.o.ready.eq(grant)
+        m.d.sync += stall.eq(buffer.o.valid & ~grant)
         return buffer.o.valid, buffer.o.payload
 
     def _elaborate_reads(self, m: Module, banks: list[RowMemory]) -> None:
@@ -164,12 +168,9 @@ class BankedMemory(wiring.Component):
             responses.append((None, Value.cast(port.data)))
         for p, port in enumerate(self.r):
             grant = Signal(name=f"r{p}_grant")
-            waits, row = self._head(m, f"r{p}", port.req, grant, first=not requesters)
+            waits, row = self._head(m, f"r{p}", port, grant, first=not requesters)
             rsp_valid = Signal(name=f"r{p}_rsp_valid")
-            stall = Signal(name=f"r{p}_stall")
-            m.d.comb += [port.rsp_valid.eq(rsp_valid), port.stall.eq(stall)]
-            if requesters:
-                m.d.sync += stall.eq(waits & ~grant)
+            m.d.comb += port.rsp_valid.eq(rsp_valid)
             requesters.append(_Requester(f"r{p}", waits, row, None, grant))
             responses.append((rsp_valid, Value.cast(port.rsp_data)))
 
@@ -213,13 +214,10 @@ class BankedMemory(wiring.Component):
             requesters.append(_Requester("pinned_w", port.valid, port.addr, Value.cast(port.data), grant))
         for p, port in enumerate(self.w):
             grant = Signal(name=f"w{p}_grant")
-            waits, payload = self._head(m, f"w{p}", port.req, grant, first=not requesters)
+            waits, payload = self._head(m, f"w{p}", port, grant, first=not requesters)
             idle = Signal(init=1, name=f"w{p}_idle")
-            stall = Signal(name=f"w{p}_stall")
-            m.d.comb += [port.idle.eq(idle), port.stall.eq(stall)]
+            m.d.comb += port.idle.eq(idle)
             m.d.sync += idle.eq(~waits)
-            if requesters:
-                m.d.sync += stall.eq(waits & ~grant)
             requesters.append(_Requester(f"w{p}", waits, payload.addr, Value.cast(payload.data), grant))
 
         grants = []

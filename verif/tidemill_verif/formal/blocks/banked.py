@@ -181,7 +181,7 @@ _ARBITER_SAYS = {
     }.items()
 }
 _GRANT = "grants.append(want & ~taken)"
-_STALL = "stall.eq(buffer.o.valid & ~grant)\n            requesters"
+_STALL = "stall.eq(buffer.o.valid & ~grant)"
 _TAKEN = "taken = want | taken"
 _PINNED = 'requesters.append(_Requester("pinned_{0}", port.valid,'
 _REFUSED = 'requesters.append(_Requester("pinned_{0}", port.valid & ~self.{0}[0].req.valid,'
@@ -195,8 +195,8 @@ _ARBITER_TWINS = (
             Twin(f"{side}_pinned", _FILE, _PINNED.format(letter), _REFUSED.format(letter)),
         )
     ),
-    Twin("read_stall", _FILE, "+= stall.eq(buffer.o.valid & ~grant)", "+= stall.eq(port.req.valid & ~grant)"),
-    Twin("write_stall", _FILE, "), stall.eq(buffer.o.valid & ~grant)", "), stall.eq(buffer.o.valid & grant)"),
+    Twin("read_stall", _FILE, _STALL, "stall.eq(req.valid & ~grant)"),
+    Twin("write_stall", _FILE, _STALL, "stall.eq(buffer.o.valid & grant)"),
 )
 _READ_SAYS = {
     **{f"row_{p}": f"port {p}: every response is the row asked for, in order, after any wait" for p in range(_READERS)},
@@ -211,9 +211,7 @@ _READ_TWINS = (
     *(Twin(f"answers_{p}", _FILE, _SELECT, _MORE) for p in range(_READERS)),
     Twin("pinned", _FILE, "select: Value = requester.addr[low:]", "select: Value = requester.addr[:1]"),
 )
-_WRITE_TWIN = Twin(
-    "in_memory", _FILE, "m.d.sync += [idle.eq(~buffer.o.valid)", "m.d.sync += [idle.eq(~buffer.o.valid | grant)"
-)
+_WRITE_TWIN = Twin("in_memory", _FILE, "idle.eq(~waits)", "idle.eq(~waits | grant)")
 
 PROOFS = (
     Proof(
