@@ -105,11 +105,11 @@ class MemoryModel:
     def _check(self) -> None:
         """Compare the outputs with the state."""
         wires = self._wires
-        for kind, queues, stalls in (("r", self._reads, self._read_stall), ("w", self._writes, self._write_stall)):
-            for p, queue in enumerate(queues):
-                port = f"{kind}__{p}"
-                assert wires[f"{port}__req__ready"] == (len(queue) < _BUFFER), f"{port}: ready, {len(queue)} waiting"
-                assert wires[f"{port}__stall"] == stalls[p], f"{port}: stall is not {stalls[p]}"
+        ports = [(f"r__{p}", len(queue), self._read_stall[p]) for p, queue in enumerate(self._reads)]
+        ports += [(f"w__{p}", len(queue), self._write_stall[p]) for p, queue in enumerate(self._writes)]
+        for port, waiting, stall in ports:
+            assert wires[f"{port}__req__ready"] == (waiting < _BUFFER), f"{port}: ready, {waiting} waiting"
+            assert wires[f"{port}__stall"] == stall, f"{port}: stall is not {stall}"
         for p, empty in enumerate(self._empty):
             assert wires[f"w__{p}__idle"] == empty, f"w__{p}: idle is not {empty}"
         for p, responses in enumerate(self._responses):
