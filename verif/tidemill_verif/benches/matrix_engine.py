@@ -413,7 +413,10 @@ async def test_a_tile_costs_as_many_cycles_as_rows_move(dut: Any) -> None:
         program = [encode("mx.act", n0=rows, s0=1), encode("mx.acc", t0=1), *12 * tile]
         await _check(dut, config, spad, source, monitor, program)
         done = [cycle for cycle, _ in monitor.dones]
-        assert done[-1] - done[5] == 8 * (max(rows, config.rows) + 1), f"{rows} rows: {done}"
+        # Rows that were fetched while the first tile was loaded hide the cycle between runs for some time.
+        assert 8 * max(rows, config.rows + 1) <= done[-1] - done[5] <= 8 * (max(rows, config.rows) + 1), (
+            f"{rows}: {done}"
+        )
         await clock.reset(dut)
 
 
