@@ -49,7 +49,7 @@ def test_uart_bridge(name: str, tests: list[str] | None, longest: int) -> None:
         bridge,
         bench="tidemill_verif.benches.uart_bridge",
         name=f"uart-bridge-{name}",
-        params={**params, "hash": config.hash, "longest": longest, "broken": 12},
+        params={**params, "hash": config.hash, "longest": longest, "broken": 8},
         seed=1,
         tests=tests,
     )
