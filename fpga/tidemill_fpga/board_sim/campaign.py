@@ -136,7 +136,7 @@ class Campaign:
         return device.link.retries.total() if isinstance(device, UartDevice) else 0
 
     def _prepare(self) -> None:
-        """A server and an open driver, everything on the board as expected."""
+        """A server and an open driver, everything on the board as expected and nothing on the line."""
         if self._server is not None and not self._server.alive:
             self._leave()
             self._server.__exit__(None, None, None)
@@ -145,6 +145,9 @@ class Campaign:
             self._server = BoardServer(self.board, seed=self._rng.getrandbits(32))
             self._server.__enter__()
         if self._npu is None:
+            # What the last fault left on its way must not count as the next one's.
+            while self.board.pending:
+                time.sleep(0.01)
             self._open()
             assert self._npu is not None
             self._npu.device.mem_write(AREA, self._content.tobytes())

@@ -17,7 +17,7 @@ KINDS = {
 """What can happen in each direction."""
 _BREAK_BITS = 60
 _MOST_GARBAGE = 40
-_LONGEST_STALL = 0.6
+_LONGEST_STALL = 0.5
 """Seconds, about as many of the board's time."""
 
 
