@@ -12,7 +12,9 @@ from tidemill.driver.uart.protocol import MAX_WORDS
 from tidemill_fpga.soc.bridge import UartBridge, divisor
 from tidemill_fpga.soc.memory import OnChipMemory
 from tidemill_fpga.soc.soc import Arbiter, Soc
+from tidemill_fpga.unit import synthesize
 from tidemill_hdl.interfaces import Axi4Master
+from tidemill_verif.elaborate import to_rtlil
 from tidemill_verif.runner import run_bench
 
 CLOCK_HZ, BAUD = 8_000, 2_000
@@ -77,3 +79,13 @@ def test_impossible_baud_rates_are_refused(clock_hz: int, baud: int) -> None:
 def test_impossible_memories_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=r"multiple of 4096 bytes, at most 2 GiB, not"):
         Soc(preset("tiny"), memory=size, clock_hz=1_000_000, baud=100_000)
+
+
+def test_units_have_registers_at_their_borders_and_stay_small() -> None:
+    config = preset("tiny")
+    bridge = synthesize(to_rtlil(UartBridge(config, memory_size=65536, clock_hz=125_000_000, baud=1_000_000)), "top")
+    memory = synthesize(to_rtlil(OnChipMemory(config, 65536)), "top")
+    assert bridge.paths == memory.paths == ()
+    assert bridge.usage.lut4 < 850
+    assert (bridge.usage.bram, memory.usage.bram) == (1, 32)
+    assert memory.usage.lut4 < 400

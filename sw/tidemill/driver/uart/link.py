@@ -37,6 +37,8 @@ _SEQUENCE_TOP = 0x80
 _LATENCY = 0.02
 """Seconds that an adapter may keep bytes."""
 
+_LONGEST_REST = 1.0
+"""Seconds that the line rests at most before a request is sent again."""
 _POLL = 0.01
 """Seconds that a read of the port waits for its first byte."""
 _BROKEN: tuple[type[Exception], ...] = (OSError, TypeError)
@@ -202,10 +204,10 @@ class SerialLink:
         return answer
 
     def _resynchronize(self, attempt: int) -> None:
-        """Let the line rest until a board that lost its place listens again; later attempts wait for a frame that the
-        board believes to be in the middle of, too."""
+        """Let the line rest until a board that lost its place listens again; later attempts wait longer and longer
+        for a frame that the board believes to be in the middle of, too."""
         rest = _LATENCY + 2 * IDLE_BITS * self._bit_time
-        self._drain(rest if attempt == 0 else max(rest, 1.5 * FRAME_TIMEOUT))
+        self._drain(max(rest, min(1.5 * FRAME_TIMEOUT * attempt, _LONGEST_REST)))
 
     def _drain(self, rest: float) -> None:
         """Throw away what arrives until nothing did for `rest` seconds, or `patience` is over, too."""
