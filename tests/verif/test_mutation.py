@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tidemill_hdl.prim.queue import SkidBuffer
+from tidemill_hdl.prim.queue import Queue, SkidBuffer
 from tidemill_verif.bench_runs import FAMILIES
 from tidemill_verif.mutation import MutationError, blocks, equivalence, judgements, netlist
 from tidemill_verif.mutation.__main__ import main
@@ -47,6 +47,12 @@ def test_a_proof_tells_a_change_from_none(skid_buffer: netlist.Netlist) -> None:
     register = next(name for name, cell in skid_buffer.module["cells"].items() if "Q" in cell["connections"])
     assert equivalence.decide(skid_buffer, _mutant("inv", register, skid_buffer, "Q", 0)) == equivalence.DIFFERENT
     assert equivalence.decide(skid_buffer, _mutant("none", register, skid_buffer, "Q", 0)) == equivalence.EQUIVALENT
+
+
+def test_a_memory_equals_itself() -> None:
+    """Registers of a memory's ports have no initial value: both copies must begin with the same."""
+    unchanged = netlist.Mutant("none", "none", "", "none", 0, None, "", ())
+    assert equivalence.decide(netlist.prepare(partial(Queue, 8, 5)), unchanged) == equivalence.EQUIVALENT
 
 
 def test_every_block_has_designs_of_the_regression() -> None:

@@ -38,7 +38,9 @@ rename top gold
 copy gold gate
 mutate -module gate {{command}}
 async2sync
+setundef -init -zero
 memory_map
+setundef -init -zero
 opt_clean
 read_verilog miter.v
 hierarchy -top miter
