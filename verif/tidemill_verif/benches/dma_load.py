@@ -89,8 +89,10 @@ class ReadBus:
         if not self.offered and self.flying and cycle >= self.flying[0].cycle + self.stalls.latency:
             self.offered = self.rng.random() >= self.stalls.beat
         put(self.dut, "bus__beat__valid", self.offered)
-        if self.offered:
-            width = self.config.axi_bytes
+        width = self.config.axi_bytes
+        if not self.offered:
+            put(self.dut, "bus__beat__payload", self.rng.getrandbits(8 * width + 2))
+        else:
             addr = self.flying[0].addr + self.position * width
             data = int.from_bytes(read_bytes(self.memory, addr, width), "little")
             resp = self.errors.get(addr, 0)

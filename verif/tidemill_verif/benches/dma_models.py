@@ -94,7 +94,7 @@ def pc_of(index: int) -> int:
 
 
 class InstructionSource:
-    """Feeds (word, pc) to `instr`; the pc of instruction k is `pc_of(k)`."""
+    """Feeds (word, pc) to `instr`; the pc of instruction k is `pc_of(k)`. Between them the payload is another one."""
 
     def __init__(self, dut: SimHandleBase, program: list[Instruction], rng: Random, stall: float) -> None:
         self.dut, self.rng, self.stall = dut, rng, stall
@@ -119,8 +119,8 @@ class InstructionSource:
         if not self.offered and self.sent < len(self.words):
             self.offered = self.rng.random() >= self.stall
         put(self.dut, "instr__valid", self.offered)
-        if self.offered:
-            put(self.dut, "instr__payload", self.words[self.sent])
+        word = self.words[self.sent] if self.offered else self.rng.choice(self.words) ^ self.rng.getrandbits(144) << 8
+        put(self.dut, "instr__payload", word)
 
 
 class Completions:
@@ -305,8 +305,12 @@ def limits_program(config: Config, engine: str) -> list[Instruction]:
         for address in (0, config.spad_rows - 1, ACC_SPACE, ACC_SPACE + config.acc_rows - 1):
             program.append((f"{engine}.run", {**run, local: address, "signal": signal}))
         program += [(f"{engine}.stride", {"signal": signal}), (f"{engine}.{local}", {"signal": signal})]
-    for count, largest, outer in (("n0", 4095, "n1"), ("n1", 1023, "n2"), ("n2", 1023, "n2")):
-        program.append((f"{engine}.run", {**run, local: 0, outer: 2, count: largest}))
+    for count, largest, outer in (("n0", 4095, "n1"), ("n1", 1023, "n2"), ("n2", 1023, "n1")):
+        program.append((f"{engine}.run", {**run, local: 0, count: largest}))
+        # Where a bit of a count is missing these look like a count of 1.
+        for place in range(1, largest.bit_length()):
+            again = 1 if count == "n2" or place > 10 else 2
+            program.append((f"{engine}.run", {**run, local: 0, outer: again, count: (1 << place) + 1}))
     program += [(f"{engine}.run", {**run, local: 3, "dram": 0}), (f"{engine}.run", {**run, local: 5, "n0": 0})]
     program += [
         (f"{engine}.run", {local: space + 5, "dram": 0x20000, "n0": 0, "n1": n1, "n2": n2})

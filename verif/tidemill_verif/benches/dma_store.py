@@ -93,7 +93,8 @@ class WriteBus:
         if not self.offered and waiting:
             self.offered = self.rng.random() >= self.stalls.response
         put(self.dut, "bus__resp__valid", self.offered)
-        put(self.dut, "bus__resp__payload", self.errors.get(self.answered, 0))
+        response = self.errors.get(self.answered, 0) if self.offered else self.rng.getrandbits(2)
+        put(self.dut, "bus__resp__payload", response)
 
 
 class ReadPortModel:
@@ -117,9 +118,8 @@ class ReadPortModel:
         put(self.dut, f"{self.name}__stall", self.rng.random() < 0.3)
         answer = bool(self.pending) and cycle >= self.pending[0][1] and self.rng.random() >= self.stall
         put(self.dut, f"{self.name}__rsp_valid", answer)
-        if answer:
-            row, _ = self.pending.pop(0)
-            put(self.dut, f"{self.name}__rsp_data", int.from_bytes(self.rows[row], "little"))
+        data = self.rows[self.pending.pop(0)[0]] if answer else self.rng.randbytes(len(self.rows[0]))
+        put(self.dut, f"{self.name}__rsp_data", int.from_bytes(data, "little"))
 
 
 def expected_beats(
