@@ -114,6 +114,14 @@ def test_a_lost_answer_does_not_start_the_machine_twice(server: BoardServer, kin
         assert device_of(npu).link.retries.total() >= (kind != "double")
 
 
+def test_a_damaged_byte_of_an_answer_is_noticed_wherever_it_is(server: BoardServer) -> None:
+    with opened(server, 0.2) as npu:
+        for after in range(11):
+            server.faults.arm(Fault("flip", TO_HOST, after))
+            assert npu.device.csr_read(offset("MAGIC")) == MAGIC
+            assert device_of(npu).link.retries.total() == after + 1
+
+
 def test_a_cut_cable_is_said(server: BoardServer) -> None:
     npu = opened(server)
     server.faults.arm(Fault("kill", TO_BOARD, 700))
