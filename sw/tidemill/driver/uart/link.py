@@ -37,7 +37,7 @@ _SEQUENCE_TOP = 0x80
 _LATENCY = 0.02
 """Seconds that an adapter may keep bytes."""
 
-_LONGEST_REST = 1.0
+_LONGEST_REST = 0.5
 """Seconds that the line rests at most before a request is sent again."""
 _POLL = 0.01
 """Seconds that a read of the port waits for its first byte."""
