@@ -164,8 +164,13 @@ class Campaign:
             for index, reason in self._stage(chosen, left, results, runner):
                 if reason:
                     settle(index, KILLED, by, f"{prefix}{reason}")
-        self._prove(netlist, target.contract, chosen, settled, known, settle)
         judged = {entry.identity: entry for entry in judgements.load()}
+        # What a person has shown needs no proof, which for a block with memories takes very long.
+        shown = {identity for identity, entry in judged.items() if not entry.survives}
+        unproved = [
+            index for index, mutant in enumerate(chosen) if judgements.identity(target.run, mutant) not in shown
+        ]
+        self._prove(netlist, target.contract, chosen, unproved, settled, known, settle)
         for index, mutant in enumerate(chosen):
             if index not in settled:
                 unfinished = any(results.reason(mutant) is None for _, _, results, _ in stages)
@@ -208,11 +213,13 @@ class Campaign:
         netlist: Netlist,
         contract: equivalence.Contract,
         chosen: list[Mutant],
+        candidates: list[int],
         settled: dict[int, Outcome],
         known: Known,
         settle: Callable[[int, str, str], None],
     ) -> None:
-        for index, mutant in enumerate(chosen):
+        for index in candidates:
+            mutant = chosen[index]
             if index in settled or not self.proofs:
                 continue
             key = content_key("proof", netlist.key, mutant.command, equivalence.REVISION, repr(contract))
