@@ -309,7 +309,7 @@ async def _window(dut: SimHandleBase, extra: int) -> None:
 async def _bus_error(dut: SimHandleBase, extra: int) -> None:
     rng = Random(params()["seed"] + extra)
     config = preset(params()["preset"])
-    program = random_program(config, rng, "ld", 12)
+    program = random_program(config, rng, "ld", 12, upper=UPPER)
     beats = []
     for transfer in transfers(config, program, "dst"):
         beats += [int(row) // config.axi_bytes * config.axi_bytes for row in transfer.rows.dram.flat if row >= 0]
@@ -357,7 +357,10 @@ async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, loop: int) ->
         first = acc + (0 if step < 0 else last)
         program = [("ld.dst", {"d1": 0, "d2": 0, "signal": 0, f"d{loop}": step}), ("ld.run", {**run, "dst": first})]
         await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
-    await check(dut, Random(params()["seed"]), [("ld.run", {**run, "dst": acc + 0x7FFF})], Stalls(latency=1))
+    beyond = ("ld.run", {**run, "dst": acc + 0x7FFF})
+    await check(
+        dut, Random(params()["seed"]), [beyond, *[("ld.sync", {"signal": 1})] * 30], Stalls(instr=0.8, latency=1)
+    )
 
 
 @cocotb.test()

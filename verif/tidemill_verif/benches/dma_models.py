@@ -30,6 +30,10 @@ PATIENCE = 2000
 """Cycles without any transfer after which an engine is stuck: more than any latency of a bench."""
 
 
+INTAKE = 2
+"""Instructions that an engine takes without executing them."""
+
+
 class Model(Protocol):
     """A model of something outside the engine; `transfers`: how often something has moved there."""
 
@@ -131,6 +135,7 @@ class Completions:
         self.dut, self.progress, self.taken = dut, progress, taken
         self.done: list[tuple[int, int, int]] = []
         self.fault: tuple[int, int, int] | None = None
+        self.taken_at_fault = 0
 
     @property
     def transfers(self) -> int:
@@ -143,6 +148,8 @@ class Completions:
             fault = tuple(value(self.dut, f"fault__{name}") for name in ("cause", "pc", "info"))
             assert self.fault in (None, fault), "fault changed"
             self.fault = fault  # type: ignore[assignment]
+            self.taken_at_fault = self.taken_at_fault or self.taken()
+            assert self.taken() <= self.taken_at_fault + INTAKE, "instructions are executed after a fault"
 
     def drive(self, cycle: int) -> None:
         pass

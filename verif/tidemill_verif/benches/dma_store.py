@@ -294,8 +294,9 @@ async def test_misaligned(dut: SimHandleBase, extra: int) -> None:
 async def test_bus_error(dut: SimHandleBase, extra: int) -> None:
     """An error response stops the engine; the instruction of that burst never completes."""
     rng = Random(params()["seed"] + extra)
-    run = {"src": 0, "dram": 0x30000, "n0": 40, "n1": 2, "n2": 1, "signal": 0}
-    program = [*random_program(preset(params()["preset"]), rng, "st", 12), ("st.run", run)]
+    config = preset(params()["preset"])
+    run = {"src": 0, "dram": rng.randrange(0, 0xF000_0000, config.axi_bytes), "n0": 40, "n1": 2, "n2": 1, "signal": 0}
+    program = [*random_program(config, rng, "st", 12, upper=UPPER), ("st.run", run)]
     await check(dut, rng, program, Stalls.random(rng), error=(rng.randint(0, 2), rng.choice((2, 3))))
 
 
@@ -318,7 +319,10 @@ async def test_rows_beyond_both_ends(dut: SimHandleBase, acc: int, loop: int) ->
         first = acc + (0 if step < 0 else last)
         program = [("st.src", {"d1": 0, "d2": 0, "signal": 0, f"d{loop}": step}), ("st.run", {**run, "src": first})]
         await check(dut, Random(params()["seed"]), program, Stalls(latency=1))
-    await check(dut, Random(params()["seed"]), [("st.run", {**run, "src": acc + 0x7FFF})], Stalls(latency=1))
+    beyond = ("st.run", {**run, "src": acc + 0x7FFF})
+    await check(
+        dut, Random(params()["seed"]), [beyond, *[("st.sync", {"signal": 1})] * 30], Stalls(instr=0.8, latency=1)
+    )
 
 
 @cocotb.test()
