@@ -19,6 +19,7 @@ from tidemill_verif.benches.dma_models import (
     Events,
     Instruction,
     InstructionSource,
+    Readiness,
     Stalls,
     check_burst,
     limits_program,
@@ -54,6 +55,7 @@ class ReadBus:
     ) -> None:
         self.dut, self.config, self.memory, self.rng = dut, config, memory, rng
         self.stalls, self.errors = stalls, errors
+        self.commands = Readiness(dut, "bus__cmd", rng, stalls.command)
         self.flying: list[Burst] = []
         self.bursts: list[Burst] = []
         self.peak = 0
@@ -84,8 +86,7 @@ class ReadBus:
             assert self.peak <= self.config.max_outstanding, "too many bursts in flight"
 
     def drive(self, cycle: int) -> None:
-        self.ready = self.rng.random() >= self.stalls.command
-        put(self.dut, "bus__cmd__ready", self.ready)
+        self.ready = self.commands.next()
         if not self.offered and self.flying and cycle >= self.flying[0].cycle + self.stalls.latency:
             self.offered = self.rng.random() >= self.stalls.beat
         put(self.dut, "bus__beat__valid", self.offered)

@@ -54,6 +54,20 @@ def put(dut: SimHandleBase, name: str, number: int) -> None:
     getattr(dut, name).value = number
 
 
+class Readiness:
+    """When to be ready for a stream: with chance 1 - `stall`; half of those that stall wait for valid as well."""
+
+    def __init__(self, dut: SimHandleBase, stream: str, rng: Random, stall: float) -> None:
+        self.dut, self.stream, self.rng, self.stall = dut, stream, rng, stall
+        self.waits = stall > 0 and rng.random() < 0.5
+
+    def next(self) -> bool:
+        """Drives ready for the next cycle."""
+        ready = self.rng.random() >= self.stall and not (self.waits and not value(self.dut, f"{self.stream}__valid"))
+        put(self.dut, f"{self.stream}__ready", ready)
+        return ready
+
+
 @dataclass
 class Stalls:
     """Probabilities that a side withholds valid or ready in a cycle, and the bus latency in cycles."""
@@ -314,10 +328,12 @@ def limits_program(config: Config, engine: str) -> list[Instruction]:
         program += [(f"{engine}.stride", {"signal": signal}), (f"{engine}.{local}", {"signal": signal})]
     for count, largest, outer in (("n0", 4095, "n1"), ("n1", 1023, "n2"), ("n2", 1023, "n1")):
         program.append((f"{engine}.run", {**run, local: 0, count: largest}))
-        # Where a bit of a count is missing these look like a count of 1.
+        # Where a bit of a count is missing these look like a count of 1, or of 0.
         for place in range(1, largest.bit_length()):
             again = 1 if count == "n2" or place > 10 else 2
             program.append((f"{engine}.run", {**run, local: 0, outer: again, count: (1 << place) + 1}))
+            if count == "n0":
+                program.append((f"{engine}.run", {**run, local: 0, count: 1 << place}))
     program += [(f"{engine}.run", {**run, local: 3, "dram": 0}), (f"{engine}.run", {**run, local: 5, "n0": 0})]
     program += [
         (f"{engine}.run", {local: space + 5, "dram": 0x20000, "n0": 0, "n1": n1, "n2": n2})

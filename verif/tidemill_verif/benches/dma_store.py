@@ -17,6 +17,7 @@ from tidemill_verif.benches.dma_models import (
     Events,
     Instruction,
     InstructionSource,
+    Readiness,
     Stalls,
     check_burst,
     limits_program,
@@ -41,6 +42,8 @@ class WriteBus:
 
     def __init__(self, dut: SimHandleBase, config: Config, rng: Random, stalls: Stalls, errors: dict[int, int]) -> None:
         self.dut, self.config, self.rng, self.stalls, self.errors = dut, config, rng, stalls, errors
+        self.commands = Readiness(dut, "bus__cmd", rng, stalls.command)
+        self.beats = Readiness(dut, "bus__beat", rng, stalls.beat)
         self.bursts: list[Burst] = []
         self.log: list[Beat] = []
         self.beat_cycles: list[int] = []
@@ -85,10 +88,8 @@ class WriteBus:
             assert len(self.bursts) - self.answered <= self.config.max_outstanding, "too many bursts in flight"
 
     def drive(self, cycle: int) -> None:
-        self.taking = self.rng.random() >= self.stalls.command
-        self.accepting = self.rng.random() >= self.stalls.beat
-        put(self.dut, "bus__cmd__ready", self.taking)
-        put(self.dut, "bus__beat__ready", self.accepting)
+        self.taking = self.commands.next()
+        self.accepting = self.beats.next()
         waiting = self.answered < self.filled and cycle >= self.bursts[self.answered].cycle + self.stalls.latency
         if not self.offered and waiting:
             self.offered = self.rng.random() >= self.stalls.response
@@ -102,6 +103,7 @@ class ReadPortModel:
 
     def __init__(self, dut: SimHandleBase, name: str, rows: list[bytes], rng: Random, stall: float) -> None:
         self.dut, self.name, self.rows, self.rng, self.stall = dut, name, rows, rng, stall
+        self.requests = Readiness(dut, f"{name}__req", rng, stall)
         self.pending: list[tuple[int, int]] = []
         self.ready = False
         self.transfers = 0
@@ -113,8 +115,7 @@ class ReadPortModel:
             self.transfers += 1
 
     def drive(self, cycle: int) -> None:
-        self.ready = self.rng.random() >= self.stall
-        put(self.dut, f"{self.name}__req__ready", self.ready)
+        self.ready = self.requests.next()
         put(self.dut, f"{self.name}__stall", self.rng.random() < 0.3)
         answer = bool(self.pending) and cycle >= self.pending[0][1] and self.rng.random() >= self.stall
         put(self.dut, f"{self.name}__rsp_valid", answer)
