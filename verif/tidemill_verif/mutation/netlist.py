@@ -131,7 +131,8 @@ def prepare(design: Design) -> Netlist:
 def mutants(netlist: Netlist, count: int, seed: int, files: tuple[str, ...] = ()) -> list[Mutant]:
     """At most `count` different mutants, spread evenly by Yosys, the same ones for the same arguments.
 
-    `files` are ends of paths: only mutants of cells or signals that come from one of them; all where empty.
+    `files` are ends of paths: only mutants of cells or signals that come from them alone, so nothing of what they
+    instantiate from other files; all where empty.
     """
     key = content_key(netlist.key, str(count), str(seed), repr(files), Path(__file__).read_bytes())
 
@@ -158,7 +159,8 @@ def mutants(netlist: Netlist, count: int, seed: int, files: tuple[str, ...] = ()
 
 
 def _comes_from(mutant: Mutant, files: tuple[str, ...]) -> bool:
-    return not files or any(source.rpartition(":")[0].endswith(files) for source in mutant.sources[:1])
+    # In a flat netlist Yosys orders the lines of a cell and of the instances around it as it likes.
+    return not files or all(source.rpartition(":")[0].endswith(files) for source in mutant.sources)
 
 
 class _Places:
