@@ -81,7 +81,7 @@ class Control(wiring.Component):
     instruction and its mask, or else FRONTEND with `pc` and info 0. Faults of units win over it.
 
     Counters clear at start and stand still after done or error; CYCLES counts while busy without error, events from RUN
-    to the end. All outputs are registers; outside reset values they follow their cause within 2 cycles.
+    to the end or a fault. All outputs are registers; outside reset values they follow their cause within 2 cycles.
     """
 
     def __init__(self, config: Config) -> None:

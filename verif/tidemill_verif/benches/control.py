@@ -490,3 +490,12 @@ async def test_counters(dut: Any) -> None:
         cycles = await unit.read("CYCLES")
         assert await unit.read("CYCLES") == cycles
         assert [await unit.read(counter.name) for counter in counters] == totals
+    dut.events.value = 0
+    await unit.run()
+    dut.events.value = (1 << sum(widths)) - 1
+    await unit.wait(10)
+    unit.fault(1, Cause.WINDOW, 1, 2)
+    await unit.wait(20)
+    unit.fault(1, 0, 0, 0, valid=0)
+    expected = [10 * ((1 << width) - 1) for width in widths]
+    assert [await unit.read(counter.name) for counter in counters] == expected, "events of a fault's cycle do not count"
