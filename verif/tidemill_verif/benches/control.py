@@ -391,7 +391,7 @@ async def test_watchdog(dut: Any) -> None:
     """Fires after WATCHDOG cycles without progress, names the blocked instruction or the frontend's; 0: never."""
     unit = await host(dut)
     await unit.write("PROG_ADDR", 0x1000)
-    for limit, blocked in ((100, 1), (57, 0), (31, 1), (64, 0), (33, 1)):
+    for limit, blocked in ((100, 1), (57, 0), (31, 1), (64, 0), (33, 1), (1, 0)):
         await unit.write("WATCHDOG", limit)
         dut.blocked.value = blocked
         blocked_pc, pc, mask = unit.rng.getrandbits(24), unit.rng.getrandbits(24), unit.rng.getrandbits(16)
