@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -93,8 +94,9 @@ class Builder:
         family = self.board.family
 
         def make(folder: Path) -> None:
+            # The tools see no further than their folder, so no symbolic links.
             for name in ("netlist.json", "pins"):
-                (folder / name).symlink_to(netlist / name)
+                os.link(netlist / name, folder / name)
             routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
             (folder / "routed.json").write_text(json.dumps(asdict(routed)))
 
@@ -113,7 +115,7 @@ class Builder:
         """Write the bitstream of `build` to `target`. Raises `ToolError`."""
 
         def make(folder: Path) -> None:
-            (folder / "routed").symlink_to(build.folder / "routed")
+            os.link(build.folder / "routed", folder / "routed")
             self.board.family.pack(folder, lambda line: self._progress("pack", line))
 
         folder = build_once("fpga-bitstream", content_key(build.folder.name, self.board.family.tools), make)
