@@ -138,7 +138,7 @@ class Lockstep:
         device.set_errors(case.guards)
         breach, finished = "", False
         try:
-            finished = _run(device, case, self._max_cycles)
+            finished = run_case(device, case, self._max_cycles)
         except DeviceError as error:
             breach = str(error)
         read = (lambda _: 0) if breach else device.csr_read
@@ -147,7 +147,7 @@ class Lockstep:
         odd = next((table for table in tables if not np.array_equal(table, tables[0])), tables[0])
         outcome = Outcome(
             device.memory.copy(), banks["spad"].view(np.int8), banks["acc"].view(np.int32), odd,
-            *_registers(read), finished, breach,
+            *read_registers(read), finished, breach,
         )  # fmt: skip
         if breach or not finished:
             self._banks = {}
@@ -166,10 +166,10 @@ class Lockstep:
         device.local.spad[:] = start.spad
         device.local.acc[:] = start.acc
         device.table = start.table
-        finished = _run(device, case, self._max_cycles)
+        finished = run_case(device, case, self._max_cycles)
         outcome = Outcome(
             device.memory.copy(), device.local.spad.copy(), device.local.acc.copy(), device.table.copy(),
-            *_registers(device.csr_read), finished,
+            *read_registers(device.csr_read), finished,
         )  # fmt: skip
         if not outcome.done:
             _soft_reset(device)
@@ -181,7 +181,8 @@ class Lockstep:
         return self._image[1]
 
 
-def _run(device: RtlDevice | IssDevice, case: Case, max_cycles: int) -> bool:
+def run_case(device: RtlDevice | IssDevice, case: Case, max_cycles: int) -> bool:
+    """Start the program of `case`, which is in DRAM, and wait; returns whether it ended within `max_cycles`."""
     events = (1 << len(BY_NAME["IRQ_STATUS"].bits)) - 1
     for name, value in (
         ("PROG_ADDR", case.start[0]),
@@ -205,7 +206,8 @@ def _run(device: RtlDevice | IssDevice, case: Case, max_cycles: int) -> bool:
     return False
 
 
-def _registers(read: Any) -> tuple[dict[str, int], dict[str, int], int]:
+def read_registers(read: Any) -> tuple[dict[str, int], dict[str, int], int]:
+    """`REGISTERS` by name, counters of `WORK` by name, and cycles, by `read(offset)`."""
     offsets = counter_offsets()
     registers = {name: read(offset(name)) for name in REGISTERS}
     return registers, {name: read(offsets[name]) for name in WORK}, read(offsets["CYCLES"])

@@ -55,16 +55,19 @@ class BuildError(RuntimeError):
 class Variant:
     """Another NPU in place of `Npu`; without coverage.
 
-    `design` makes it: a component with the ports of `Npu`, perhaps more, and the same local memories. `sources` are
-    Verilog files of modules that it instantiates; the submodule `flat`, where given, is one of these, with all that is
-    below it in one module. `key` is a hash of what both are made from besides the configuration
-    and the hardware's sources.
+    `design` makes it: a component with the ports of `Npu`, perhaps more, and the same local memories unless `memories`
+    is False. `sources` are Verilog files of modules that it instantiates; the submodule `flat`, where given, is one of
+    these, with all that is below it in one module. `flags` go to Verilator, `optimize` to the C++ compiler. `key` is a
+    hash of what all this is made from besides the configuration and the hardware's sources.
     """
 
     key: str
     design: Callable[[Config], wiring.Component]
     sources: tuple[Path, ...] = ()
     flat: str = ""
+    memories: bool = True
+    flags: tuple[str, ...] = ()
+    optimize: str = "-Os"
 
 
 def port_table(npu: wiring.Component) -> list[tuple[str, int, bool]]:
@@ -132,9 +135,11 @@ def _build(config: Config, trace: str, variant: Variant | None, folder: Path) ->
     design: Design = variant.design(config) if variant else partial(ProbedNpu if probed else Npu, config)
     npu = design() if isinstance(design, partial) else design
     (folder / "ports.inc").write_text(_port_source(npu))
-    (folder / "locals.inc").write_text(_local_source(config, variant.flat if variant else ""))
+    locals_seen = variant is None or variant.memories
+    (folder / "locals.inc").write_text(_local_source(config, variant.flat if variant else "") if locals_seen else "")
     flags = f"-fPIC -std=c++20 -DBUS_BYTES={config.axi_bytes} -I{folder} -I{RULES.parent}"
     command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
+    command += variant.flags if variant else ()
     if trace:
         if trace == "fst" and not FST_HEADER.exists():
             raise ToolchainError("FST waveforms need the lz4 library: apt-get install liblz4-dev")
@@ -148,7 +153,7 @@ def _build(config: Config, trace: str, variant: Variant | None, folder: Path) ->
         flags += " -DTIDEMILL_COVERAGE"
     else:
         # With coverage there are megabytes of C++ that run once, which Verilator leaves unoptimized.
-        flags += " -Os"
+        flags += f" {variant.optimize if variant else '-Os'}"
     sources = [verilog_file(design, positions=code), *(variant.sources if variant else ()), HARNESS]
     command += ["-CFLAGS", flags, str(WAIVERS), *map(str, sources)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
