@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from signal import SIGKILL
+from threading import Timer
 
 QUIET: Callable[[str], None] = lambda line: None  # noqa: E731
 
@@ -38,10 +40,17 @@ class Tool:
         self._require()
         return f"{self.name} {version(self.package)}"
 
-    def run(self, arguments: Sequence[str], folder: Path, log: str, on_line: Callable[[str], None] = QUIET) -> str:
+    def run(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        log: str,
+        on_line: Callable[[str], None] = QUIET,
+        limit: float | None = None,
+    ) -> str:
         """Run in `folder` with relative file names; what it prints goes to file `log` and is returned.
 
-        `on_line` is called with each line. Raises `ToolError`.
+        `on_line` is called with each line. Raises `ToolError`, also after `limit` seconds where given.
         """
         self._require()
         module, _, function = self.function.partition(":")
@@ -61,6 +70,9 @@ class Tool:
             ) as process,
         ):
             assert process.stdout is not None
+            timer = Timer(limit or 0, process.kill)
+            if limit is not None:
+                timer.start()
             try:
                 for line in process.stdout:
                     file.write(line)
@@ -69,6 +81,10 @@ class Tool:
             except BaseException:
                 process.kill()
                 raise
+            finally:
+                timer.cancel()
+        if limit is not None and process.returncode == -SIGKILL:
+            raise ToolError(f"{self.name} takes longer than {limit:.0f} s")
         if process.returncode:
             errors = [line for line in lines if line.lstrip().lower().startswith("error")] or lines[-5:]
             raise ToolError(f"{self.name} ended with code {process.returncode}:\n{''.join(errors[:5]).rstrip()}")

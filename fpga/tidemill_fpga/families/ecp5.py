@@ -42,7 +42,6 @@ _PACKAGES = {"BG256": "CABGA256", "MG285": "CSFBGA285", "BG381": "CABGA381", "BG
 _SYNTHESIS = """\
 read_rtlil plain.il
 synth_ecp5 -top top
-write_json netlist.json
 """
 
 _VCO_MHZ = (400.0, 800.0)
@@ -216,10 +215,10 @@ class Ecp5(Family):
         """See `Family.free_pins`."""
         return f'FREQUENCY PORT "clk" {mhz:g} MHZ;\n'
 
-    def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
+    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
         """See `Family.synthesize`."""
         (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
-        (folder / "synthesis.ys").write_text(_SYNTHESIS)
+        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
         YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
 
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:

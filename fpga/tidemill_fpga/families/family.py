@@ -76,8 +76,9 @@ class Family(ABC):
         """Constraints of a design whose only clock is its port `clk` and whose pins may be anywhere."""
 
     @abstractmethod
-    def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
-        """From `design.il` to `netlist.json`, in `folder`. Raises `ToolError`."""
+    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
+        """From `design.il` to `netlist.json`, in `folder`, or to what the Yosys commands `output` write instead.
+        Raises `ToolError`."""
 
     @abstractmethod
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
