@@ -126,8 +126,8 @@ def test_files_that_are_no_arrays(directory: Path) -> None:
         (["run", "none.tmb"], "none.tmb: No such file or directory"),
         (["run", "."], ".: Is a directory"),
         (["run", "k.tmb", "--out", "C=none/c.npy"], "none: No such file or directory"),
-        (["run", "k.tmb", "--device", "fpga"], "unknown device 'fpga'; known devices: iss, rtl, uart"),
-        (["gemm", "--device", "fpga"], "unknown device 'fpga'; known devices: iss, rtl, uart"),
+        (["run", "k.tmb", "--device", "fpga"], "unknown device 'fpga'; known devices: gates, iss, rtl, uart"),
+        (["gemm", "--device", "fpga"], "unknown device 'fpga'; known devices: gates, iss, rtl, uart"),
         (["gemm", "--preset", "huge"], "'huge' is not one of 'tiny', 'small', 'base', 'large'."),
         (["gemm", "-M", "0"], "0 is not in the range 1<=x<=65536."),
         (["asm", "none.s"], "none.s: No such file or directory"),
@@ -171,7 +171,7 @@ def test_a_program_for_another_configuration() -> None:
 def test_unknown_presets_and_devices() -> None:
     with pytest.raises(tm.ConfigError, match="unknown preset 'huge'; known presets: tiny, small, base, large"):
         tm.open("iss", preset="huge")
-    with pytest.raises(tm.DeviceError, match="unknown device 'fpga'; known devices: iss, rtl, uart"):
+    with pytest.raises(tm.DeviceError, match="unknown device 'fpga'; known devices: gates, iss, rtl, uart"):
         tm.open("fpga")
     for options in ({"mem_size": 5}, {"bandwidth": 0}, {"read_latency": 0}, {"errors": [(9, 8, "slverr", "read")]}):
         with pytest.raises(tm.DeviceError, match=next(iter(options))):

@@ -15,6 +15,7 @@ ENTRY_POINTS = "tidemill.devices"
 """Group of entry points; each names a factory `(config, **options) -> Device`."""
 
 BUILT_IN = {
+    "gates": "tidemill_fpga.gate_level:open_device",
     "iss": "tidemill.iss.device:open_device",
     "rtl": "tidemill_verif.rtl_device:open_device",
     "uart": "tidemill.driver.uart.device:open_device",

@@ -202,7 +202,7 @@ def test_the_arena_merges_what_is_given_back() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fpga9", {}, "unknown device 'fpga9'; known devices: iss, rtl"),
+        ("fpga9", {}, "unknown device 'fpga9'; known devices: gates, iss, rtl"),
         ("iss", {"speed": 3}, "does not take these options.*speed"),
         ("iss", {"bandwidth": 2.0}, "bandwidth must be above 0"),
         ("iss", {"read_latency": 0}, "read_latency must be at least 1"),

@@ -1,0 +1,167 @@
+"""The smallest cells of a netlist as statements instead of instances.
+
+A netlist has tens of thousands of them; as modules they keep Verilator busy for many minutes. `statements` writes what
+the models that come with Yosys say, cell by cell; a test proves the two equivalent. Distributed RAM, block RAM and
+multiplier blocks stay instances of their models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+
+Fields = Mapping[str, str]
+
+
+class CellError(ValueError):
+    """A cell whose parameters have values that are not modelled; the message names both."""
+
+
+def _lut4(name: str, parameters: Fields, pins: Fields) -> str:
+    return f"  assign {pins['Z']} = {_table(parameters['INIT'], [pins[pin] for pin in 'ABCD'])};\n"
+
+
+def _table(init: str, inputs: Sequence[str]) -> str:
+    """What a table gives for its inputs, the first of them the lowest bit of the entry's number."""
+    entries = int(init.removeprefix("16'h"), 16) & (1 << (1 << len(inputs))) - 1
+    return _choose(entries, inputs)
+
+
+def _choose(entries: int, inputs: Sequence[str]) -> str:
+    """A table of 2**n entries as an expression: chosen by the last input between what is left of it."""
+    size = 1 << len(inputs)
+    if entries in (0, (1 << size) - 1):
+        return "1'h1" if entries else "1'h0"
+    half, full = size // 2, (1 << size // 2) - 1
+    low, high = entries & full, entries >> half
+    pin, rest = inputs[-1], inputs[:-1]
+    if low == high or pin == "1'h0":
+        return _choose(low, rest)
+    if pin == "1'h1":
+        return _choose(high, rest)
+    if low == 0:
+        return pin if high == full else f"({pin} & {_choose(high, rest)})"
+    if high == 0:
+        return f"~{pin}" if low == full else f"(~{pin} & {_choose(low, rest)})"
+    if low == full:
+        return f"(~{pin} | {_choose(high, rest)})"
+    if high == full:
+        return f"({pin} | {_choose(low, rest)})"
+    if low == high ^ full:
+        return f"({pin} ^ {_choose(low, rest)})"
+    return f"({pin} ? {_choose(high, rest)} : {_choose(low, rest)})"
+
+
+def _pfumx(name: str, parameters: Fields, pins: Fields) -> str:
+    return f"  assign {pins['Z']} = {pins['C0']} ? {pins['ALUT']} : {pins['BLUT']};\n"
+
+
+def _l6mux21(name: str, parameters: Fields, pins: Fields) -> str:
+    return f"  assign {pins['Z']} = {pins['SD']} ? {pins['D1']} : {pins['D0']};\n"
+
+
+def _ccu2c(name: str, parameters: Fields, pins: Fields) -> str:
+    _legal("CCU2C", parameters, {"INJECT1_0": ('"NO"',), "INJECT1_1": ('"NO"',)})
+    lines, carry = [], pins["CIN"]
+    for half in ("0", "1"):
+        table = parameters[f"INIT{half}"]
+        a, b, c, d = (pins[f"{pin}{half}"] for pin in "ABCD")
+        four, out = f"{name}four{half}", f"{name}carry{half}"
+        lines += [
+            f"  wire {four} = {_table(table, [a, b, c, d])};\n",
+            f"  wire {out} = {four} ? {carry} : {_table(table, [a, b])};\n",
+        ]
+        if f"S{half}" in pins:
+            lines.append(f"  assign {pins[f'S{half}']} = {four} ^ {carry};\n")
+        carry = out
+    if "COUT" in pins:
+        lines.append(f"  assign {pins['COUT']} = {carry};\n")
+    return "".join(lines)
+
+
+def _register(parameters: Fields, pins: Fields) -> tuple[str, str, str, str]:
+    """Clock, reset, enable and reset value of a flip-flop."""
+    legal = {
+        "CEMUX": ('"1"', '"CE"', '"INV"'), "CLKMUX": ('"CLK"',), "LSRMUX": ('"LSR"',),
+        "SRMODE": ('"LSR_OVER_CE"',), "REGSET": ('"RESET"', '"SET"'), "GSR": ('"DISABLED"',),
+    }  # fmt: skip
+    _legal("TRELLIS_FF", parameters, legal)
+    enables = {'"CE"': pins.get("CE", ""), '"INV"': f"~{pins.get('CE', '')}"}
+    enable = enables.get(parameters.get("CEMUX", '"1"'), "1'h1")
+    return pins["CLK"], pins["LSR"], enable, "1" if parameters.get("REGSET") == '"SET"' else "0"
+
+
+def _registers(name: str, kind: tuple[str, str, str, str], flipflops: Sequence[Fields]) -> str:
+    """Flip-flops with the same clock, reset and enable in one process."""
+    clock, reset, enable, value = kind
+    names = [f"{name}_{index}" for index in range(len(flipflops))]
+    declared = "".join(f"  reg {register} = 1'b{value};\n" for register in names)
+    cleared = "\n".join(f"{register} <= 1'b{value};" for register in names)
+    taken = "\n".join(f"{register} <= {pins['DI']};" for register, pins in zip(names, flipflops, strict=True))
+    shown = "".join(f"  assign {pins['Q']} = {register};\n" for register, pins in zip(names, flipflops, strict=True))
+    if enable != "1'h1":
+        taken = f"if ({enable}) begin {taken} end"
+    if reset != "1'h0":
+        taken = f"if ({reset}) begin {cleared} end else begin {taken} end"
+    return f"{declared}  always @(posedge {clock}) begin {taken} end\n{shown}"
+
+
+_STATEMENTS: dict[str, Callable[[str, Fields, Fields], str]] = {
+    "LUT4": _lut4,
+    "PFUMX": _pfumx,
+    "L6MUX21": _l6mux21,
+    "CCU2C": _ccu2c,
+}
+_CELL = re.compile(
+    rf"^  ({'|'.join((*_STATEMENTS, 'TRELLIS_FF'))}) (?:#\(\n(.*?)\n  \) )?\S+ +\(\n(.*?)\n  \);\n",
+    re.MULTILINE | re.DOTALL,
+)
+_OUTPUT = re.compile(r"^  output \[(\d+):0\] (\w+);$", re.MULTILINE)
+_USE = r"\b{}\b(?:\[(\d+)(?::(\d+))?\])?"
+_FIELD = re.compile(r"^    \.(\w+)\((.*)\),?$", re.MULTILINE)
+
+
+def statements(netlist: str) -> str:
+    """The netlist's Verilog as Yosys writes it, with statements for cells of the types above. Raises `CellError`."""
+    count = 0
+    groups: dict[tuple[str, str, str, str], list[Fields]] = defaultdict(list)
+
+    def replace(cell: re.Match[str]) -> str:
+        nonlocal count
+        count += 1
+        parameters, pins = (dict(_FIELD.findall(cell[group] or "")) for group in (2, 3))
+        if cell[1] == "TRELLIS_FF":
+            groups[_register(parameters, pins)].append(pins)
+            return ""
+        return _STATEMENTS[cell[1]](f"cell{count}_", parameters, pins)
+
+    rest = _CELL.sub(replace, netlist)
+    registers = [
+        _registers(f"register{number}", kind, flipflops) for number, (kind, flipflops) in enumerate(groups.items())
+    ]
+    body, end = rest.rsplit("endmodule", 1)
+    return _split_outputs(f"{body}{''.join(registers)}endmodule{end}")
+
+
+def _split_outputs(netlist: str) -> str:
+    """The netlist with a wire for each bit of an output: a bit may depend on another one of the same port, which
+    Verilator takes for a loop."""
+    for high, name in _OUTPUT.findall(netlist):
+        bits = [f"{name}__bit{index}" for index in range(int(high) + 1)]
+        declared = f"  output [{high}:0] {name};\n  wire [{high}:0] {name};\n"
+        wires = f"  wire {', '.join(bits)};\n  assign {name} = {{ {', '.join(reversed(bits))} }};\n"
+
+        def of_bits(use: re.Match[str], bits: list[str] = bits) -> str:
+            top = int(use[1] or len(bits) - 1)
+            return f"{{ {', '.join(reversed(bits[int(use[2] or use[1] or 0) : top + 1]))} }}"
+
+        head, body = netlist.split(declared)
+        netlist = f"{head}{declared}{wires}{re.sub(_USE.format(name), of_bits, body)}"
+    return netlist
+
+
+def _legal(kind: str, parameters: Fields, legal: Mapping[str, tuple[str, ...]]) -> None:
+    for name, values in legal.items():
+        if parameters.get(name, values[0]) not in values:
+            raise CellError(f"{kind} with {name} {parameters[name]} is not modelled; only {', '.join(values)}")

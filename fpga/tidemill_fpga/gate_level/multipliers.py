@@ -1,0 +1,84 @@
+# amaranth: UnusedElaboratable=no
+"""Mapped multipliers alone, as functions on arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from amaranth.hdl import Module
+from numpy.typing import NDArray
+
+from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
+from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_models, models_key, netlist
+from tidemill_fpga.tools import ToolError
+from tidemill_hdl.prim.multiplier import Multiplier
+from tidemill_verif.cache import build_once, content_key
+from tidemill_verif.toolchain import build_env, verilator_bin, verilator_version
+
+Values = NDArray[np.int64]
+Implementation = Callable[[Multiplier], Module]
+
+KINDS: dict[str, Implementation] = {"dsp": dsp_multiplier, "fabric": fabric_multiplier}
+"""Multipliers of the ECP5: its own blocks, or carry chains."""
+
+_HARNESS = Path(__file__).with_name("multiplier.cpp")
+_LIBRARY = "libmultiplier.so"
+
+
+def every_pair(a_bits: int, b_bits: int) -> tuple[Values, Values]:
+    """All pairs of two signed numbers."""
+    a, b = (np.arange(-(1 << bits - 1), 1 << bits - 1) for bits in (a_bits, b_bits))
+    return np.repeat(a, len(b)), np.tile(b, len(a))
+
+
+def corner_pairs(a_bits: int, b_bits: int, count: int, seed: int) -> tuple[Values, Values]:
+    """All pairs of corners (ends, their neighbours, small numbers, lone bits), then `count` random pairs."""
+    rng = np.random.default_rng(seed)
+    corners = []
+    for bits in (a_bits, b_bits):
+        high = (1 << bits - 1) - 1
+        lone = [sign << bit for bit in range(bits - 1) for sign in (1, -1)]
+        corners.append(sorted({-high - 1, -high, high - 1, high, 0, *lone}))
+    pairs = np.array(list(product(*corners)), np.int64)
+    a, b = (rng.integers(-(1 << bits - 1), 1 << bits - 1, count) for bits in (a_bits, b_bits))
+    return np.concatenate([pairs[:, 0], a]), np.concatenate([pairs[:, 1], b])
+
+
+def products(kind: str, a_bits: int, b_bits: int, latency: int, a: Values, b: Values) -> Values:
+    """What the mapped multiplier makes of the pairs `a`, `b` (int64 [N]), a pair a cycle: signed numbers, int64 [N].
+
+    Raises `ToolError` where it cannot be built.
+    """
+    lib = ctypes.CDLL(str(_library(kind, a_bits, b_bits, latency)))
+    lib.multiply.restype = None
+    lib.multiply.argtypes = [ctypes.c_int64, ctypes.c_int, *[ctypes.c_void_p] * 3]
+    a, b = (np.ascontiguousarray(values, np.int64) for values in (a, b))
+    result = np.zeros(len(a), np.int64)
+    lib.multiply(len(a), latency, a.ctypes.data, b.ctypes.data, result.ctypes.data)
+    spare = 64 - a_bits - b_bits
+    return result << spare >> spare
+
+
+def _library(kind: str, a_bits: int, b_bits: int, latency: int) -> Path:
+    mapped = netlist(Multiplier(a_bits, b_bits, latency), "ecp5", {"get_multiplier": KINDS[kind]})
+
+    def build(folder: Path) -> None:
+        masks = f"-DA_MASK={(1 << a_bits) - 1:#x} -DB_MASK={(1 << b_bits) - 1:#x}"
+        command = [
+            str(verilator_bin() / "verilator"), "--cc", "--exe", "--build", *CELL_FLAGS, "--top-module", MODULE,
+            "--Mdir", str(folder / "obj"), "-o", _LIBRARY, "-LDFLAGS", "-shared", "-CFLAGS",
+            f"-fPIC -std=c++20 -Os {masks}", str(mapped / f"{MODULE}.v"), *map(str, cell_models()), str(_HARNESS),
+        ]  # fmt: skip
+        result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
+        if result.returncode:
+            errors = [line for line in result.stderr.splitlines() if line.startswith("%Error")]
+            raise ToolError("\n".join(errors[:5]) or result.stderr[-2000:])
+        (folder / "obj" / _LIBRARY).rename(folder / _LIBRARY)
+
+    sources = (mapped.name, models_key(), _HARNESS.read_bytes(), Path(__file__).read_bytes(), verilator_version())
+    return build_once("gate-multiplier", content_key(*sources), build) / _LIBRARY
