@@ -152,6 +152,17 @@ def test_a_point_is_hit_if_any_instance_or_run_hits_it(doubler: VerilogSource) -
     assert {point.what: hit for point, hit in points.items()} == {"count[3] rises": True, "count[3] falls": False}
 
 
+def test_numbers_that_a_build_gives_do_not_tell_signals_apart() -> None:
+    def points(*numbers: int) -> list[str]:
+        names = [f"a${number}.b" for number in numbers]
+        wires = "".join(f'(* src = "/x/tidemill_hdl/sync.py:9" *)\n  wire \\{name} ;\n' for name in ("a.b", *names))
+        text = f'(* src = "/x/tidemill_hdl/sync.py:7" *)\nmodule top(a);\n{wires}endmodule\n'
+        data = "\n".join(_entry("v_toggle", 1, f"{name}:0->1", 1) for name in ("a.b", *names))
+        return sorted(point.what for point, _ in code.read(data, VerilogSource(text)))
+
+    assert points(90, 117) == points(7, 1012) == ["a$1.b rises", "a$2.b rises", "a.b rises"]
+
+
 def test_a_change_of_a_wide_signal_counts_for_its_own_bit_only(tmp_path: Path) -> None:
     (tmp_path / "main.cpp").write_text("""
         #include <cstdio>

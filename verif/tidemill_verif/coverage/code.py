@@ -6,7 +6,7 @@ is its line of Python, taken from the `src` attributes that `positions.py` puts 
 - A **line** point is one way through a branch: a case of `m.If`, `m.Elif`, `m.Else`, `m.Switch` or `m.FSM` as far as it
   assigns one signal, the way past an `m.If` without `m.Else`, and each side of every `Mux`.
 - A **toggle** point is one bit of a named signal going up, or going down. Amaranth's unnamed intermediate values
-  (`$123`) are no points: what uses them has a name.
+  (`$123`) are no points: what uses them has a name. Of signals of one name and place `name$2` is the second numbered.
 
 What belongs to no line of Python is left out: reset branches (`if (rst)`) and Yosys's own helper statements.
 """
@@ -40,6 +40,7 @@ _ITEM = re.compile(r"^( *)(?:\d+'[hbd][^:]*|default):")
 _HELPER = "$auto$verilog_backend"
 _POINT = re.compile(r"\x01([A-Za-z]+)\x02([^\x01]*)")
 _ESCAPE = re.compile(r"__0([0-9a-f]{2})")
+_NUMBER = re.compile(r"\$(\d+)")
 _TOGGLE = re.compile(r"^(.*?)((?:\[\d+\])*):([01])->[01]$")
 
 
@@ -59,6 +60,8 @@ class _Module:
     """Where things in a Verilog module come from: `src` attributes by name and by line of the Verilog."""
 
     wires: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    """Name of a wire -> the name of its points; see `_labels`."""
     then: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Line of an `if` or case item -> (place, assigned signal) of its way."""
     otherwise: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -128,7 +131,22 @@ def _read_module(lines: list[str], start: int, end: int) -> _Module:
     for number, combinational in blocks:
         if combinational:
             _read_block(module, lines, number, registers)
+    module.labels = _labels(module.wires)
     return module
+
+
+def _labels(wires: dict[str, str]) -> dict[str, str]:
+    """Names that do not change with the build: Amaranth numbers the signals of a module that have one name by whatever
+    else is in it; here those from one place count from 1."""
+    numbered: dict[tuple[str, str], list[str]] = {}
+    for name in sorted(wires, key=lambda name: [int(number) for number in _NUMBER.findall(name)]):
+        if _NUMBER.search(name):
+            numbered.setdefault((_NUMBER.sub("$", name), wires[name]), []).append(name)
+    return {
+        name: _NUMBER.sub(f"${rank}", name, count=1)
+        for names in numbered.values()
+        for rank, name in enumerate(names, 1)
+    }
 
 
 def _read_block(module: _Module, lines: list[str], start: int, registers: dict[str, str]) -> None:
@@ -193,7 +211,9 @@ def _point(module: _Module, owner: str, page: str, line: int, what: str) -> Code
         if name.startswith("$"):
             return None
         place = module.wires.get(name) or owner
-        return CodePoint(owner, TOGGLE, place, f"{name}{match[2]} {RISE if match[3] == '0' else FALL}")
+        return CodePoint(
+            owner, TOGGLE, place, f"{module.labels.get(name, name)}{match[2]} {RISE if match[3] == '0' else FALL}"
+        )
     if what in ("cond_then", "cond_else"):
         place, index = module.choices.get(line, ("", 0))
         detail = f"choice {index}: {'first' if what == 'cond_then' else 'second'}"
