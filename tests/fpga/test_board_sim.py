@@ -156,7 +156,7 @@ def test_a_board_that_stands_still_ends_in_a_counted_error(server: BoardServer, 
     """Nothing answers; or the port's buffers are full and nothing can be written."""
     npu = opened(server, 0.02)
     npu.device.mem_write(0x3000, b"wave")
-    server.frozen.set()
+    server.freeze()
     if full:
         other = os.open(server.port, os.O_WRONLY | os.O_NONBLOCK)
         for _ in range(8):  # the kernel moves bytes on from buffer to buffer
@@ -173,7 +173,7 @@ def test_a_board_that_stands_still_ends_in_a_counted_error(server: BoardServer, 
     assert ("request not taken by the port" in caught.value.kinds) == full
     assert sum(caught.value.kinds.values()) == ATTEMPTS
     assert re.search(rf"write of 1 words at 0x00003000 failed {ATTEMPTS} times: \d+ x ", str(caught.value))
-    server.frozen.clear()
+    server.thaw()
     npu.close()
     with opened(server) as again:
         assert again.device.mem_read(0x3000, 4) in (b"wave", b"tide")

@@ -40,8 +40,8 @@ class BoardServer:
         self.port = os.ttyname(self._slave)
         self._awake = _AWAKE * board.clock_hz
         self._stopped = threading.Event()
-        self.frozen = threading.Event()
-        """While set, the board stands still and nothing is taken from the host."""
+        self._frozen = threading.Event()
+        self._still = threading.Event()
         self._thread = threading.Thread(target=self.serve, name="board", daemon=True)
 
     def __enter__(self) -> Self:
@@ -63,12 +63,23 @@ class BoardServer:
         """Nobody has ended the service."""
         return not self._stopped.is_set()
 
+    def freeze(self) -> None:
+        """From now until `thaw` the board stands still and nothing is taken from the host."""
+        self._still.clear()
+        self._frozen.set()
+        self._still.wait()
+
+    def thaw(self) -> None:
+        """The board goes on."""
+        self._frozen.clear()
+
     def serve(self) -> None:
         """Serve until `kill`."""
         waiting = bytearray()
         try:
             while not self._stopped.is_set():
-                if self.frozen.is_set():
+                if self._frozen.is_set():
+                    self._still.set()
                     self._stopped.wait(0.01)
                 else:
                     waiting = self._turn(waiting)

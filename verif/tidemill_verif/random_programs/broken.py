@@ -45,8 +45,8 @@ BUGS: dict[str, Bug] = {
     ),
     "banks: a write that loses its bank is dropped": Bug(
         "memory/banked.py",
-        "m.d.comb += [buffer.o.ready.eq(grant), port.idle.eq(idle), port.stall.eq(stall)]",
-        "m.d.comb += [buffer.o.ready.eq(1), port.idle.eq(idle), port.stall.eq(stall)]",
+        'self._head(m, f"w{p}", port, grant, first=not requesters)',
+        'self._head(m, f"w{p}", port, Value.cast(1), first=not requesters)',
     ),
     "loops: the second iteration of three is the last": Bug(
         "frontend/loops.py", "top.last.eq(top.count == 2)", "top.last.eq(top.count <= 3)"
