@@ -223,6 +223,7 @@ async def check(
     for number, (got, want) in enumerate(zip(log, writes, strict=False)):
         assert got == want, f"write {number}: got {got}, expected {want}"
     assert len(log) == len(writes), f"{len(log)} writes, expected {len(writes)}"
+    assert fault is None or completions.at_fault == len(writes), "the fault came before its rows were in the memory"
     signals = [values["signal"] for _, values in program]
     assert [signal for _, signal, _ in completions.done] == signals[: len(completions.done)]
     for number, (_, _, landed) in enumerate(completions.done):

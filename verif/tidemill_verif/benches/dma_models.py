@@ -142,14 +142,14 @@ class InstructionSource:
 
 
 class Completions:
-    """Records `done` and `fault`; `progress()` is kept with each done: what had happened by then. `taken()`: how many
-    instructions the engine has taken."""
+    """Records `done` and `fault`. `progress()` is kept with each done, and as `at_fault`: what had happened by then.
+    `taken()`: how many instructions the engine has taken."""
 
     def __init__(self, dut: SimHandleBase, progress: Callable[[], int], taken: Callable[[], int]) -> None:
         self.dut, self.progress, self.taken = dut, progress, taken
         self.done: list[tuple[int, int, int]] = []
         self.fault: tuple[int, int, int] | None = None
-        self.taken_at_fault = 0
+        self.taken_at_fault = self.at_fault = 0
 
     @property
     def transfers(self) -> int:
@@ -161,6 +161,8 @@ class Completions:
         if value(self.dut, "fault__valid"):
             fault = tuple(value(self.dut, f"fault__{name}") for name in ("cause", "pc", "info"))
             assert self.fault in (None, fault), "fault changed"
+            if self.fault is None:
+                self.at_fault = self.progress()
             self.fault = fault  # type: ignore[assignment]
             self.taken_at_fault = self.taken_at_fault or self.taken()
             assert self.taken() <= self.taken_at_fault + INTAKE, "instructions are executed after a fault"
