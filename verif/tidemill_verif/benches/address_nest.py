@@ -32,6 +32,18 @@ def _walk(counts: list[int], base: int, strides: list[int]) -> list[int]:
     ]
 
 
+async def _begin(dut: Any, counts: list[int], bases: list[int], strides: list[list[int]]) -> None:
+    """Start a walk; its first point is there in the next cycle."""
+    count_bits, address_bits, stride_bits = params()["counts"], params()["addresses"], params()["stride_bits"]
+    dut.nest__count.value = _pack(counts, count_bits)
+    dut.nest__base.value = _pack(bases, address_bits)
+    flat = [stride for stream in strides for stride in stream]
+    dut.nest__stride.value = _pack(flat, [stride_bits] * len(flat))
+    dut.nest__start.value = 1
+    await RisingEdge(dut.clk)
+    dut.nest__start.value = 0
+
+
 @cocotb.test()
 async def test_nest_walks_all_points(dut: Any) -> None:
     """Every point of random walks has its address (modulo the width) and its first, final and last flags."""
@@ -57,13 +69,7 @@ async def test_nest_walks_all_points(dut: Any) -> None:
         ]
         bases = [rng.randrange(1 << bits) for bits in address_bits]
         coverage.nest_walk(counts, count_bits, bases, address_bits, strides, stride_bits)
-        dut.nest__count.value = _pack(counts, count_bits)
-        dut.nest__base.value = _pack(bases, address_bits)
-        flat = [stride for stream in strides for stride in stream]
-        dut.nest__stride.value = _pack(flat, [stride_bits] * len(flat))
-        dut.nest__start.value = 1
-        await RisingEdge(dut.clk)
-        dut.nest__start.value = 0
+        await _begin(dut, counts, bases, strides)
         walks = [_walk(counts, base, stride) for base, stride in zip(bases, strides, strict=True)]
         indices = [point[::-1] for point in itertools.product(*(range(count) for count in reversed(counts)))]
         for number, index in enumerate(indices):
@@ -103,13 +109,7 @@ async def test_every_bit_of_a_count_counts(dut: Any) -> None:
         counts[level : level + 2] = [count, 2][: len(counts) - level]
         strides = [[rng.randrange(1 << (stride_bits - 1)) for _ in counts] for _ in address_bits]
         bases = [rng.randrange(1 << bits) for bits in address_bits]
-        dut.nest__count.value = _pack(counts, count_bits)
-        dut.nest__base.value = _pack(bases, address_bits)
-        flat = [stride for stream in strides for stride in stream]
-        dut.nest__stride.value = _pack(flat, [stride_bits] * len(flat))
-        dut.nest__start.value = 1
-        await RisingEdge(dut.clk)
-        dut.nest__start.value = 0
+        await _begin(dut, counts, bases, strides)
         dut.nest__step.value = 1
         total = math.prod(counts)
         looks = {0, 1, count - 2, count - 1, count, total - 2, total - 1, rng.randrange(total)}

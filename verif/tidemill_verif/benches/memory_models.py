@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
 from tidemill.golden.matrix import accumulate
 from tidemill_verif.agents.clock import start
-from tidemill_verif.coverage.sampling.wires import Wires
+from tidemill_verif.benches.every_cycle import EveryCycle
 
 _BUFFER = 2
 """Requests that wait in a port's buffer."""
@@ -64,7 +63,7 @@ class ArrayPort:
         return int.from_bytes(lanes.astype("<i4").tobytes(), "little")
 
 
-class MemoryModel:
+class MemoryModel(EveryCycle):
     """Checks every cycle of ports `r__*` and `w__*` (and `array`) from now to the end of the test.
 
     A request taken is at the head of its port in the next cycle or once those before it are gone. In each bank the
@@ -75,11 +74,10 @@ class MemoryModel:
     """
 
     def __init__(self, dut: Any, shape: Shape, array: ArrayPort | None = None) -> None:
+        super().__init__(dut)
         self.shape, self.array = shape, array
         self._content: dict[int, int | None] = {}
-        self._dut, self._wires = dut, Wires(dut)
-        self._forget()
-        cocotb.start_soon(self._run())
+        self.watch()
 
     def _forget(self) -> None:
         shape = self.shape
@@ -92,15 +90,6 @@ class MemoryModel:
         nothing: tuple[bool, int | None] = (False, None)
         self._responses = [deque([nothing] * (shape.latency - 1)) for _ in range(shape.readers)]
         self._sums: deque[tuple[int, int | None] | None] = deque([None] * (self.array.write_delay if self.array else 0))
-
-    async def _run(self) -> None:
-        while True:
-            await RisingEdge(self._dut.clk)
-            if self._dut.rst.value:
-                self._forget()
-                continue
-            self._check()
-            self._cycle()
 
     def _check(self) -> None:
         """Compare the outputs with the state."""

@@ -6,13 +6,13 @@ from collections import deque
 from random import Random
 from typing import Any
 
-import cocotb
 from cocotb.triggers import RisingEdge
 
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ENGINES, INSTRUCTION_BITS, SIGNAL, WAIT, Engine
 from tidemill_verif.agents.clock import start
+from tidemill_verif.benches.every_cycle import EveryCycle
 from tidemill_verif.coverage.sampling.wires import Wires
 
 SEMAPHORES = range(16)
@@ -92,7 +92,7 @@ class _Queue:
             self.inner.append(entry)
 
 
-class CycleModel:
+class CycleModel(EveryCycle):
     """Checks every cycle of all ports from now to the end of the test, by the timing in the docstring of `Sync`.
 
     A signal is counted two cycles after `done`. A head looks at the counts in every cycle but that of a grant; one that
@@ -101,10 +101,10 @@ class CycleModel:
     """
 
     def __init__(self, dut: Any, config: Config) -> None:
-        self._dut, self._wires, self._config = dut, Wires(dut), config
+        super().__init__(dut)
+        self._config = config
         self._largest = (1 << config.semaphore_width) - 1
-        self._forget()
-        cocotb.start_soon(self._run())
+        self.watch()
 
     def _forget(self) -> None:
         engines = range(len(ENGINES))
@@ -121,15 +121,6 @@ class CycleModel:
         self._inside = [0 for _ in engines]
         self._events = {"sem_wait": 0, "dispatched": 0, "completed": 0, "blocked": 0}
         self._blocked: int | None = None
-
-    async def _run(self) -> None:
-        while True:
-            await RisingEdge(self._dut.clk)
-            if self._dut.rst.value:
-                self._forget()
-                continue
-            self._check()
-            self._cycle()
 
     def _check(self) -> None:
         """Compare the outputs with the state."""
