@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import Protocol
 
 from tidemill.config import Config
 from tidemill.driver.errors import DeviceError
+from tidemill.extensions import import_object, known_extensions
 
 ENTRY_POINTS = "tidemill.devices"
 """Group of entry points; each names a factory `(config, **options) -> Device`."""
@@ -63,7 +62,7 @@ class Device(Protocol):
 
 def known_devices() -> dict[str, str]:
     """Name and `module:attribute` of every device; registered ones win over built-in ones."""
-    return BUILT_IN | {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return known_extensions(ENTRY_POINTS, BUILT_IN)
 
 
 def open_device(name: str, config: Config, **options: object) -> Device:
@@ -75,11 +74,12 @@ def open_device(name: str, config: Config, **options: object) -> Device:
         options = {**options, "port": port}
     if name not in devices:
         raise DeviceError(f"unknown device {name!r}; known devices: {', '.join(sorted(devices))}")
-    module, _, attribute = devices[name].partition(":")
     try:
-        factory: Callable[..., Device] = getattr(importlib.import_module(module), attribute)
+        factory: Callable[..., Device] = import_object(devices[name])
     except ImportError as error:
-        raise DeviceError(f"device {name!r} needs {module}, which cannot be imported: {error}") from error
+        raise DeviceError(
+            f"device {name!r} needs {devices[name].partition(':')[0]}, which cannot be imported: {error}"
+        ) from error
     try:
         inspect.signature(factory).bind(config, **options)
     except TypeError as error:
