@@ -50,29 +50,20 @@ BLOCKS: dict[str, Callable[[], wiring.Component]] = {
     "loop stack": lambda: LoopStack(TINY),
 }
 
+_READ = """\
+{read}
+read_verilog models.v
+hierarchy -top top
+proc
+flatten
+memory_map
+opt -full
+dffunmap
+opt_clean
+rename top {name}
+design -stash {name}
+"""
 _PROVE = """\
-{read_gate}
-read_verilog models.v
-hierarchy -top top
-proc
-flatten
-memory_map
-opt -full
-dffunmap
-opt_clean
-rename top gate
-design -stash gate
-{read_gold}
-read_verilog models.v
-hierarchy -top top
-proc
-flatten
-memory_map
-opt -full
-dffunmap
-opt_clean
-rename top gold
-design -stash gold
 design -copy-from gold gold
 design -copy-from gate gate
 equiv_make gold gate equiv
@@ -131,7 +122,10 @@ def compare(read_gold: str, read_gate: str, folder: Path, limit: float = LIMIT) 
     """(pairs proved equal, pairs) of two modules `top`, which the Yosys commands read, with the models of the cells in
     them. Raises `ToolError`, also after `limit` seconds."""
     (folder / "models.v").write_text(formal_models())
-    (folder / "prove.ys").write_text(_PROVE.format(read_gold=read_gold, read_gate=read_gate))
+    (folder / "prove.ys").write_text(
+        "".join(_READ.format(read=read, name=name) for read, name in ((read_gate, "gate"), (read_gold, "gold")))
+        + _PROVE
+    )
     log = YOSYS.run(["-s", "prove.ys"], folder, "prove.log", limit=limit)
     proven, unproven = (int(number) for number in _STATUS.findall(log)[-1])
     return proven, proven + unproven
