@@ -21,7 +21,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth fpga gates equiv lint coverage docs clean
+.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth fpga link-faults gates equiv lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16

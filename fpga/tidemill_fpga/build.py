@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.config import Config
@@ -27,15 +26,12 @@ class Build:
 
     Members
     -------
-    board, preset : str
     seed : int
     asked_mhz : float: the clock the board makes, which routing aimed at.
     routed : Routed
     folder : Path: the routing step's, with its log.
     """
 
-    board: str
-    preset: str
     seed: int
     asked_mhz: float
     routed: Routed
@@ -98,18 +94,11 @@ class Builder:
             for name in ("netlist.json", "pins"):
                 os.link(netlist / name, folder / name)
             routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
-            (folder / "routed.json").write_text(json.dumps(asdict(routed)))
+            routed.save(folder)
 
         key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools)
         folder = build_once("fpga-routed", key, make)
-        report = json.loads((folder / "routed.json").read_text())
-        routed = Routed(report["mhz"], report["used"], report["available"], tuple(report["critical"]))
-        return Build(self.board.name, self.config.name, seed, self.mhz, routed, folder)
-
-    def routes(self, seeds: Sequence[int]) -> Iterator[Build]:
-        """`route` for each seed."""
-        for seed in seeds:
-            yield self.route(seed)
+        return Build(seed, self.mhz, Routed.load(folder), folder)
 
     def pack(self, build: Build, target: Path) -> None:
         """Write the bitstream of `build` to `target`. Raises `ToolError`."""

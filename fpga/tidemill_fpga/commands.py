@@ -30,7 +30,8 @@ def build(board: str, config: Config | None, mhz: float | None, seeds: int, outp
     with _errors(), _progress() as progress:
         builder = Builder(chosen, config, mhz or chosen.mhz, progress)
         best: Build | None = None
-        for result in builder.routes(range(1, seeds + 1)):
+        for seed in range(1, seeds + 1):
+            result = builder.route(seed)
             click.echo(f"seed {result.seed}: {result.routed.mhz:.1f} MHz")
             if best is None or result.routed.mhz > best.routed.mhz:
                 best = result
@@ -56,7 +57,7 @@ def report(board: str, config: Config | None, mhz: float | None, seeds: int, uni
     start = time.monotonic()
     with _errors(), _progress() as progress:
         builder = Builder(chosen, config, mhz or chosen.mhz, progress)
-        builds = list(builder.routes(range(1, seeds + 1)))
+        builds = [builder.route(seed) for seed in range(1, seeds + 1)]
         clocks = unit_clocks(chosen, config, progress) if units else []
     result = Report(chosen, config, builder.mhz, tuple(builds), tuple(clocks))
     console = Console()

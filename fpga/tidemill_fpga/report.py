@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 from pathlib import Path
@@ -103,11 +102,10 @@ def unit_clocks(board: Board, config: Config, progress: Progress, units: Iterabl
             (folder / "pins").write_text(family.free_pins(UNIT_MHZ))
             family.synthesize(folder, lambda line: progress(f"synthesize {name}", line))
             routed = family.route(folder, 1, UNIT_MHZ, lambda line: progress(f"route {name}", line))
-            (folder / "routed.json").write_text(json.dumps(asdict(routed)))
+            routed.save(folder)
 
         folder = build_once("fpga-unit", content_key(design, family.tools, family.recipe, family.device), make)
-        report = json.loads((folder / "routed.json").read_text())
-        yield UnitClock(name, Routed(report["mhz"], report["used"], report["available"], tuple(report["critical"])))
+        yield UnitClock(name, Routed.load(folder))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Board:
 
 
 class BoardTop(Elaboratable):
-    """The pins of a board and the `Soc` between them: clock, serial line, a LED for the interrupt line.
+    """The pins of a board and the `Soc` between them: clock and serial line.
 
     Parameters
     ----------

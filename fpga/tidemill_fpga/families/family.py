@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amaranth.build.run import BuildPlan
 from amaranth.hdl import Module, Signal
 
 from tidemill.config import Config
+
+_ROUTED = "routed.json"
 
 
 class FitError(ValueError):
@@ -32,6 +35,16 @@ class Routed:
     used: Mapping[str, int]
     available: Mapping[str, int]
     critical: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Keep it in `folder`, for `load`."""
+        (folder / _ROUTED).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Routed:
+        """What `save` kept in `folder`."""
+        fields = json.loads((folder / _ROUTED).read_text())
+        return cls(**{**fields, "critical": tuple(fields["critical"])})
 
 
 class Family(ABC):
