@@ -22,7 +22,11 @@ from tidemill_verif.agents.axi_rules import Limits
 from tidemill_verif.benches import params
 
 MEMORY = 1 << 20
+"""Bytes of the RAM, which answers at every multiple of it."""
 ARENA = 0x1000
+CODE = MEMORY // 2
+ORIGINS = (0xAAA, 0x555, 0xFFF, 0x000)
+"""Multiples of `MEMORY` at which programs and their data lie: every address bit above it both ways."""
 CYCLE = 10
 
 
@@ -64,12 +68,11 @@ class Bench:
         """Read a register."""
         return int.from_bytes((await self.host.read(offset(name), 4)).data, "little")
 
-    async def start(self, words: list[int], window: tuple[int, int], watchdog: int = 100_000) -> None:
-        """Put `words` behind the data and ring the doorbell."""
-        base = MEMORY // 2
-        self.ram.write(base, b"".join(word.to_bytes(16, "little") for word in words))
+    async def start(self, words: list[int], window: tuple[int, int], origin: int = 0, watchdog: int = 100_000) -> None:
+        """Put `words` behind the data and ring the doorbell; the machine finds them from address `origin` on."""
+        self.ram.write(CODE, b"".join(word.to_bytes(16, "little") for word in words))
         for name, value in (
-            ("PROG_ADDR", base), ("PROG_LEN", len(words)), ("WATCHDOG", watchdog), ("IRQ_ENABLE", 3),
+            ("PROG_ADDR", origin + CODE), ("PROG_LEN", len(words)), ("WATCHDOG", watchdog), ("IRQ_ENABLE", 3),
             ("READ_BASE", window[0]), ("READ_LIMIT", window[1]),
             ("WRITE_BASE", window[0]), ("WRITE_LIMIT", window[1]),
             ("CONTROL", bit("CONTROL", "start")),
@@ -101,7 +104,7 @@ def fill(program: Program, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 @cocotb.test()
 async def test_programs_leave_the_same_bytes_as_the_simulator(dut: object) -> None:
-    """Matrix products of all three kinds, one after another on the same machine."""
+    """Matrix products of all three kinds, one after another on the same machine, all over the address space."""
     bench = Bench(dut)
     await bench.reset()
     rng = np.random.default_rng(int(params()["seed"]))
@@ -109,21 +112,22 @@ async def test_programs_leave_the_same_bytes_as_the_simulator(dut: object) -> No
         Epilogue(), Epilogue(True), Epilogue(True, RequantMode.TFLITE, -3, -128, 100),
         Epilogue(True, RequantMode.ONNX, 5),
     )  # fmt: skip
-    for epilogue in epilogues:
+    for epilogue, part in zip(epilogues, ORIGINS, strict=True):
+        origin = part * MEMORY
         shape = [int(size) for size in rng.integers(1, 4 * bench.config.dim, 3)]
         program = build_gemm(bench.config, *shape, epilogue)
         inputs = fill(program, rng)
         with open_npu("iss", config=bench.config) as simulator:
             expected = simulator.run(simulator.load(program), inputs=inputs, outputs=["C"])
-        addresses = program.layout(ARENA)
+        addresses = program.layout(origin + ARENA)
         end = max(addresses[name] + decl.nbytes for name, decl in program.buffers.items())
         for name, values in inputs.items():
-            bench.ram.write(addresses[name], values.tobytes())
-        await bench.start(list(program.relocated(addresses)), (ARENA, end | 15))
+            bench.ram.write(addresses[name] % MEMORY, values.tobytes())
+        await bench.start(list(program.relocated(addresses)), (origin + ARENA, end | 15), origin)
         status = await bench.interrupt()
         assert status == bit("STATUS", "done"), f"status {status:#x} for {shape} {epilogue}"
         decl = program.buffers["C"]
-        got = np.frombuffer(bench.ram.read(addresses["C"], decl.nbytes), decl.dtype).reshape(decl.shape)
+        got = np.frombuffer(bench.ram.read(addresses["C"] % MEMORY, decl.nbytes), decl.dtype).reshape(decl.shape)
         assert np.array_equal(got, expected.outputs["C"]), f"{shape} {epilogue}"
 
 
@@ -141,7 +145,7 @@ async def test_an_error_stops_the_machine_and_a_soft_reset_recovers_it(dut: obje
         status = await bench.interrupt()
         assert status & bit("STATUS", "error")
         assert await bench.read("ERROR_CAUSE") == Cause.WINDOW
-        assert await bench.read("ERROR_PC") == MEMORY // 2 + 3 * 16
+        assert await bench.read("ERROR_PC") == CODE + 3 * 16
         assert await bench.read("ERROR_INFO") == ARENA + 256 * row
         await bench.write("CONTROL", bit("CONTROL", "soft_reset"))
         while await bench.read("STATUS"):
