@@ -15,10 +15,11 @@ DSP_BITS = 18
 """Bits of each factor of a MULT18X18D."""
 
 
-def dsp_multiplier(multiplier: Multiplier) -> Module:
+def dsp_multiplier(multiplier: Multiplier, place: str | None = None) -> Module:
     """`multiplier` in a MULT18X18D with its own input and output registers, and the third register in fabric.
 
-    Yosys never packs registers into the block. Lattice FPGA-TN-02205, "sysDSP Usage Guide for ECP5".
+    `place` is where nextpnr has to put the block, X4/Y10/MULT18_0 and the like. Yosys never packs registers into it.
+    Lattice FPGA-TN-02205, "sysDSP Usage Guide for ECP5".
     """
     m = Module()
     bits = multiplier.a_bits + multiplier.b_bits
@@ -35,6 +36,7 @@ def dsp_multiplier(multiplier: Multiplier) -> Module:
         *[("i", f"A{bit}", a[bit]) for bit in range(DSP_BITS)],
         *[("i", f"B{bit}", b[bit]) for bit in range(DSP_BITS)],
         *[("o", f"P{bit}", block[bit]) for bit in range(2 * DSP_BITS)],
+        *([("a", "BEL", place)] if place else []),
         i_CLK0=ClockSignal(),
         i_CE0=Const(1),
         i_RST0=Const(0),

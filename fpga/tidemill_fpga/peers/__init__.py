@@ -1,0 +1,1 @@
+"""Systolic arrays side by side in one flow: ours in several shapes, and published ones."""
