@@ -21,7 +21,7 @@ PROGRESS := sed -un 's/^Collecting \([^ ;]*\).*/  \1/p; /^Installing/s/:.*/ .../
 APT := g++ make perl zlib1g-dev liblz4-dev python3-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth fpga link-faults gates equiv lint coverage docs clean
+.PHONY: help setup demo test sim fuzz illegal checker faults formal mutate mutate-sample models synth fpga arrays link-faults gates equiv lint coverage docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -101,6 +101,9 @@ fpga: $(STAMP) ## Bitstream of BOARD (default ulx3s-85f; `tidemill build --board
 
 link-faults: $(STAMP) ## 1,000 random faults between the driver and a simulated board
 	$(BIN)/python -m tidemill_fpga.board_sim.campaign --faults 1000 --seed $(SEED)
+
+arrays: $(STAMP) ## Cells and clock of the array in several shapes, alone on an ECP5
+	$(BIN)/python -m tidemill_fpga.peers
 
 gates: $(STAMP) ## Synthesized NPU, cell by cell, against the simulator: digits and random programs; wrong cells
 	$(BIN)/python -m tidemill_fpga.gate_level --family ecp5 --preset tiny --programs 50 --images 3 --wrong 16
