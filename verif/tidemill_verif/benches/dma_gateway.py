@@ -423,7 +423,8 @@ async def test_reset_in_flight(dut: SimHandleBase) -> None:
 
 @cocotb.test()
 async def test_bursts_in_flight(dut: SimHandleBase) -> None:
-    """With a memory that never answers each side issues as many bursts as its contract says, and goes on after."""
+    """With a memory that never answers each side issues as many bursts as its contract says, and goes on after; then
+    nothing is left of them."""
     bench = Bench(dut, Random(params()["seed"] + 9))
     await bench.start()
     depth = 2 * bench.config.max_burst
@@ -448,6 +449,7 @@ async def test_bursts_in_flight(dut: SimHandleBase) -> None:
             channel.pause = False
         await bench.cycles(200)
         await bench.finish()
+        await bench.drain()
     before = bench.moves["aw"]
     bench.store.stuck = True
     bench.only(bench.store)

@@ -306,6 +306,8 @@ async def test_faults_report_cause_instruction_and_row(dut: Any) -> None:
         ([run, swap], 1, illegal, swap & 0xFFFFFFFF, 1),
         ([wload, run, wload], 2, illegal, wload & 0xFFFFFFFF, 1),
         ([wload, swap, run, swap], 3, illegal, swap & 0xFFFFFFFF, 2),
+        # Three that come at once, where the stream does not pause: the last waits for the rows of both.
+        *4 * [([run, run, swap], 2, illegal, swap & 0xFFFFFFFF, 2)],
     ]  # fmt: skip
     for number, case in enumerate(cases):
         await _check_fault(dut, config, source, monitor, f"case {number}", *case)
