@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from tidemill.config import Config
 from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
 from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.families.nextpnr import read_report
 from tidemill_fpga.families.rtlil_names import plain_names
 from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
 from tidemill_hdl.prim.multiplier import Multiplier
@@ -109,6 +109,8 @@ class Ecp5(Family):
     suffix = "bit"
     recipe = _SYNTHESIS
     cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
+    models = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
+    model_defines = ("NO_INCLUDES",)
 
     def __init__(self, device: str, package: str, speed: str) -> None:
         self._device = _DEVICES[device]
@@ -231,7 +233,7 @@ class Ecp5(Family):
             ],
             folder, "route.log", on_line,
         )  # fmt: skip
-        return read_report(json.loads((folder / "report.json").read_text()))
+        return read_report(folder / "report.json")
 
     def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
         """See `Family.pack`."""
@@ -241,25 +243,6 @@ class Ecp5(Family):
     def tools(self) -> str:
         """See `Family.tools`."""
         return f"{YOSYS.version}, {NEXTPNR_ECP5.version}"
-
-
-def read_report(report: dict[str, object]) -> Routed:
-    """What nextpnr's JSON report says of the fastest-constrained clock and the cells."""
-    clocks: dict[str, dict[str, float]] = report["fmax"]  # type: ignore[assignment]
-    name = max(clocks, key=lambda clock: clocks[clock]["constraint"])
-    cells: dict[str, dict[str, int]] = report["utilization"]  # type: ignore[assignment]
-    paths: list[dict[str, object]] = report["critical_paths"]  # type: ignore[assignment]
-    critical: list[str] = []
-    for path in paths:
-        if name in str(path["from"]) and name in str(path["to"]):
-            steps: list[dict[str, dict[str, str]]] = path["path"]  # type: ignore[assignment]
-            critical = [step["from"]["cell"] for step in steps[:1]] + [step["to"]["cell"] for step in steps]
-    return Routed(
-        clocks[name]["achieved"],
-        {kind: cell["used"] for kind, cell in cells.items() if cell["used"]},
-        {kind: cell["available"] for kind, cell in cells.items() if cell["used"]},
-        tuple(critical),
-    )
 
 
 def _rams(width: int, depth: int) -> int:

@@ -56,12 +56,16 @@ class Family(ABC):
     suffix : str: of the bitstream's file name.
     recipe : str: how it synthesizes; part of the cache key, like `tools`.
     cells : tuple of str: the resources that tables show.
+    models : tuple of str: Verilog models of the cells, as far as they come with Yosys, below its folder `share`.
+    model_defines : tuple of str: macros with which they are read.
     """
 
     device: str
     suffix: str
     recipe: str
     cells: tuple[str, ...]
+    models: tuple[str, ...]
+    model_defines: tuple[str, ...]
 
     @abstractmethod
     def check(self, config: Config, memory: int) -> None:

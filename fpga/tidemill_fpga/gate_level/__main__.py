@@ -72,7 +72,7 @@ def _run(
     times["synthesis"] = time.monotonic() - start
     start = begin("building the simulation", None)
     memory = campaign.needed_memory(config)
-    gates = open_netlist(config, folder, mem_size=memory)
+    gates = open_netlist(config, folder, family=family, mem_size=memory)
     times["building the simulation"] = time.monotonic() - start
     start = begin("programs", programs + bool(images))
     cycles = done = 0
@@ -100,20 +100,21 @@ def _run(
     }
     if wrong:
         start = begin("wrong cells", wrong)
-        result["wrong cells"] = _score(config, folder, wrong, max(1, programs), seed, memory, progress)
+        result["wrong cells"] = _score(config, family, folder, wrong, max(1, programs), seed, progress)
         times["wrong cells"] = time.monotonic() - start
     result["seconds"] = ", ".join(f"{what} {seconds:.0f}" for what, seconds in times.items())
     result["speed"] = f"{speed / 1000:.1f} thousand cycles a second"
     return result
 
 
-def _score(config: Config, folder: Path, wrong: int, programs: int, seed: int, memory: int, progress: Progress) -> str:
+def _score(config: Config, family: str, folder: Path, wrong: int, programs: int, seed: int, progress: Progress) -> str:
     """How many of `wrong` wrong cells random programs catch, by type, and which they do not."""
     spoiled, cells = spoil(folder, wrong, seed)
+    memory = campaign.needed_memory(config)
     task = progress.tasks[0].id
     caught, missed = Counter[str](), []
     for cell in cells:
-        gates = open_netlist(config, spoiled, {SELECTOR: SELECTOR_BITS}, mem_size=memory)
+        gates = open_netlist(config, spoiled, {SELECTOR: SELECTOR_BITS}, family=family, mem_size=memory)
         if campaign.caught(gates, cell, programs, seed):
             caught[cell.kind] += 1
         else:

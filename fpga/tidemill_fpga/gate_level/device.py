@@ -46,15 +46,20 @@ class GateNpu(wiring.Component):
 
 
 def open_netlist(
-    config: Config, folder: Path, more: Mapping[str, int] = MappingProxyType({}), **options: Any
+    config: Config,
+    folder: Path,
+    more: Mapping[str, int] = MappingProxyType({}),
+    *,
+    family: str = "ecp5",
+    **options: Any,
 ) -> RtlDevice:
-    """The NPU of `config` made of the netlist in a cached folder; `more` are inputs that it has besides those of the
-    NPU, name and bits; options as for the device `rtl`. Raises `DeviceError`."""
+    """The NPU of `config` made of the netlist in a cached folder, of cells of `family`; `more` are inputs that it has
+    besides those of the NPU, name and bits; options as for the device `rtl`. Raises `DeviceError`."""
     here = Path(__file__)
     key = content_key(folder.name, models_key(), tree_key(here, here.with_name("behaviour.py")))
     try:
         simulated = build_once("gate-simulation", key, lambda made: _simulated(folder, made))
-        sources = (simulated / f"{MODULE}.v", *cell_models())
+        sources = (simulated / f"{MODULE}.v", *cell_models(family))
         made = Variant(key, lambda _: GateNpu(config, more), sources, memories=False, flags=_FLAGS, optimize="")
         return RtlDevice(config, variant=made, **options)
     except (CellError, ToolError) as error:
@@ -71,7 +76,7 @@ def open_device(config: Config, family: str = "ecp5", **options: Any) -> RtlDevi
     Local memories cannot be seen. The first call for a configuration takes minutes. Raises `DeviceError`.
     """
     try:
-        return open_netlist(config, _mapped(config, family), **options)
+        return open_netlist(config, _mapped(config, family), family=family, **options)
     except (FitError, ToolError) as error:
         raise DeviceError(str(error)) from error
 

@@ -95,7 +95,7 @@ class Result:
 def formal_models() -> str:
     """The cell models that come with Yosys, without the initial value of the flip-flop, which it computes in a way
     that Yosys itself does not read; proofs by induction start anywhere."""
-    texts = [file.read_text() for file in yosys_models()]
+    texts = [file.read_text() for file in yosys_models(FAMILY)]
     return "`define NO_INCLUDES\n" + "".join(texts).replace("initial Q = srval;", "")
 
 

