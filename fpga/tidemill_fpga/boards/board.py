@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from amaranth.build import Platform
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import io
 
 from tidemill.config import Config
@@ -61,14 +61,10 @@ class BoardTop(Elaboratable):
     def elaborate(self, platform: Platform) -> Module:
         m = Module()
         pin = platform.request(platform.default_clk, dir="-")
-        m.submodules.clock_pin = clock_pin = io.Buffer("i", pin)
-        clock = Signal(name="clock_pin")
-        m.d.comb += clock.eq(clock_pin.i)
         hz = platform.default_clk_constraint.frequency
-        mhz = self._board.family.clock(m, clock, hz, self._mhz)
-        m.submodules.soc = soc = Soc(
-            self._config, memory=self._board.memory, clock_hz=round(mhz * 1e6), baud=self._board.baud
-        )
+        mhz = self._board.family.clock(m, pin, hz, self._mhz)
+        memory = self._board.family.memory(self._config, self._board.memory)
+        m.submodules.soc = soc = Soc(self._config, memory=memory, clock_hz=round(mhz * 1e6), baud=self._board.baud)
         serial = platform.request("uart", 0, dir="-")
         m.submodules.rx_pin = rx = io.Buffer("i", serial.rx)
         m.submodules.tx_pin = tx = io.Buffer("o", serial.tx)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from amaranth.build.run import BuildPlan
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
+from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config
@@ -159,8 +160,9 @@ class Ecp5(Family):
         """Four a requantizer lane, one a lane of the vector ALU."""
         return 4 * config.requant_lanes + config.cols
 
-    def clock(self, m: Module, pin: Signal, pin_hz: float, mhz: float) -> float:
+    def clock(self, m: Module, port: io.PortLike, pin_hz: float, mhz: float) -> float:
         """See `Family.clock`."""
+        m.submodules.clock_pin = pin = io.Buffer("i", port)
         settings = pll_settings(pin_hz / 1e6, mhz)
         m.domains.sync = ClockDomain("sync")
         locked = Signal()
@@ -189,7 +191,7 @@ class Ecp5(Family):
             p_CLKOS_DIV=settings.second,
             p_CLKOS_CPHASE=settings.second - 1,
             p_CLKOS_FPHASE=0,
-            i_CLKI=pin,
+            i_CLKI=pin.i,
             i_CLKFB=feedback,
             i_RST=Const(0),
             i_STDBY=Const(0),

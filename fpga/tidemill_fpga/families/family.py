@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amaranth.build.run import BuildPlan
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
+from amaranth.lib import io
 
 from tidemill.config import Config
+from tidemill_fpga.soc.soc import BoardMemory
 
 _ROUTED = "routed.json"
 
@@ -79,10 +81,15 @@ class Family(ABC):
         """Methods of the platform that the hardware asks for in one elaboration: `get_multiplier` of `Multiplier`,
         `get_row_memory` of `RowMemory`."""
 
+    def memory(self, config: Config, size: int) -> int | BoardMemory:
+        """What a board's `Soc` takes as its memory of `size` bytes: block RAM unless a family has other cells for it.
+        Raises `FitError` for a size that they cannot make."""
+        return size
+
     @abstractmethod
-    def clock(self, m: Module, pin: Signal, pin_hz: float, mhz: float) -> float:
-        """Add the domain `sync` at about `mhz`, made from `pin`, with a reset that ends after lock; returns the exact
-        frequency in MHz. Raises `FitError` for a frequency that the device's clock cannot make."""
+    def clock(self, m: Module, port: io.PortLike, pin_hz: float, mhz: float) -> float:
+        """Add the domain `sync` at about `mhz`, made from the clock pin `port`, with a reset that ends after lock;
+        returns the exact frequency in MHz. Raises `FitError` for a frequency that the device's clock cannot make."""
 
     @abstractmethod
     def constraints(self, plan: BuildPlan) -> str:

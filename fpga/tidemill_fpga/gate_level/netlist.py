@@ -18,6 +18,7 @@ import tidemill_fpga.families
 from tidemill.config import Config
 from tidemill_fpga.families.ecp5 import Ecp5
 from tidemill_fpga.families.family import Family
+from tidemill_fpga.families.ice40 import Ice40Up
 from tidemill_fpga.tools import QUIET, ToolError
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
 from tidemill_verif.elaborate import hardware_key
@@ -25,9 +26,10 @@ from tidemill_verif.elaborate import hardware_key
 FAMILIES: dict[str, Family] = {
     "ecp5": Ecp5("LFE5U-85F", "BG381", "6"),
     "ecp5-25f": Ecp5("LFE5U-25F", "BG381", "6"),
+    "ice40up5k": Ice40Up("sg48", bounded=False),
 }
-"""Devices by the name that commands take. The small one has too few multiplier blocks for `small`, so most of the array
-is on carry chains."""
+"""Devices by the name that commands take. The small ECP5 has too few multiplier blocks for `small`, so most of the
+array is on carry chains. The iCE40 may overflow: a simulation does not mind."""
 
 MODULE = "netlist"
 """Name of the netlist's module."""

@@ -1,0 +1,185 @@
+"""Lattice iCE40 UltraPlus: Yosys, nextpnr-ice40 and icepack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.build.run import BuildPlan
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import ResetSynchronizer
+
+from tidemill.config import Config
+from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.families.ice40_memory import SpramMemory, sprams
+from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
+from tidemill_fpga.families.nextpnr import read_report
+from tidemill_fpga.families.rtlil_names import plain_names
+from tidemill_fpga.tools import ICEPACK, NEXTPNR_ICE40, YOSYS
+
+LUT4 = 5280
+"""Tables of an iCE40UP5K, a flip-flop behind each (Lattice FPGA-DS-02008, "iCE40 UltraPlus Family")."""
+MULTIPLIERS = 8
+"""SB_MAC16 of an iCE40UP5K."""
+SMALLEST_LUT4 = 28_356
+"""Tables of the smallest legal configuration with bridge and memory: `docs/fpga/ice40.md`."""
+
+_SYNTHESIS = """\
+read_rtlil plain.il
+synth_ice40 -device u -top top
+"""
+"""Without `-dsp`: it absorbs adders into SB_MAC16 and makes wrong hardware of them."""
+
+_VCO_MHZ = (533.0, 1066.0)
+_REFERENCE_MHZ = (10.0, 133.0)
+_OUTPUT_MHZ = (16.0, 275.0)
+"""Limits of the SB_PLL40: its oscillator, the input of its comparison, its output (FPGA-DS-02008, "sysCLOCK PLL
+Timing")."""
+_FILTERS = ((17.0, 1), (26.0, 2), (44.0, 3), (66.0, 4), (101.0, 5), (133.0, 6))
+"""FILTER_RANGE up to a frequency of the comparison (`icepll` of Project IceStorm)."""
+_TOLERANCE = 0.02
+"""The clock may be so much below what was asked for, relative."""
+
+
+@dataclass(frozen=True)
+class PllSettings:
+    """Dividers of an SB_PLL40 with simple feedback.
+
+    Members
+    -------
+    mhz, vco_mhz : float: frequencies of the clock and of the oscillator.
+    reference, feedback, output : int: DIVR, DIVF, DIVQ.
+    filter : int: FILTER_RANGE.
+    """
+
+    mhz: float
+    vco_mhz: float
+    reference: int
+    feedback: int
+    output: int
+    filter: int
+
+
+def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
+    """The dividers whose clock is nearest to `mhz` and not above it. Raises `FitError` out of reach."""
+    best: PllSettings | None = None
+    for reference in range(16):
+        compared = input_mhz / (reference + 1)
+        if not _REFERENCE_MHZ[0] <= compared <= _REFERENCE_MHZ[1]:
+            continue
+        smoothed = next(number for limit, number in _FILTERS if compared <= limit)
+        for feedback in range(128):
+            vco = compared * (feedback + 1)
+            for output in range(1, 7):
+                made = vco / (1 << output)
+                legal = _VCO_MHZ[0] <= vco <= _VCO_MHZ[1] and _OUTPUT_MHZ[0] <= made <= _OUTPUT_MHZ[1]
+                if legal and made <= mhz * (1 + 1e-9) and (best is None or made > best.mhz):
+                    best = PllSettings(made, vco, reference, feedback, output, smoothed)
+    if best is None or best.mhz < mhz * (1 - _TOLERANCE):
+        raise FitError(
+            f"the clock of {mhz:g} MHz cannot be made from {input_mhz:g} MHz; the iCE40's PLL makes "
+            f"{_OUTPUT_MHZ[0]:g} to {_OUTPUT_MHZ[1]:g} MHz"
+        )
+    return best
+
+
+class Ice40Up(Family):
+    """An iCE40UP5K.
+
+    Parameters
+    ----------
+    package : str
+        As in nextpnr: sg48 and the like.
+    bounded : bool
+        Only what fits is legal. Without it nothing is refused: for netlists that are only simulated.
+    """
+
+    suffix = "bin"
+    recipe = _SYNTHESIS
+    cells = ("ICESTORM_LC", "ICESTORM_DSP", "ICESTORM_RAM", "ICESTORM_SPRAM")
+    models = ("ice40/cells_sim.v",)
+    model_defines = ("NO_ICE40_DEFAULT_ASSIGNMENTS",)
+
+    def __init__(self, package: str, *, bounded: bool = True) -> None:
+        self._package = package
+        self._bounded = bounded
+        self.device = f"iCE40UP5K-{package.upper()}"
+
+    def check(self, config: Config, memory: int) -> None:
+        """See `Family.check`."""
+        if not self._bounded:
+            return
+        sprams(config, memory)
+        if SMALLEST_LUT4 > LUT4:
+            raise FitError(
+                f"configuration {config.name!r} does not fit the iCE40UP5K: the smallest legal one takes "
+                f"{SMALLEST_LUT4:,} LUT4 after mapping, the device has {LUT4:,} (docs/fpga/ice40.md)"
+            )
+
+    def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
+        """Two multipliers of the array in a multiplier block; row memories are inferred as block RAM."""
+        return {"get_multiplier": multiplier_pairs(MULTIPLIERS)}
+
+    def memory(self, config: Config, size: int) -> SpramMemory:
+        """See `Family.memory`: in single-port RAM."""
+        return SpramMemory(config, size)
+
+    def clock(self, m: Module, port: io.PortLike, pin_hz: float, mhz: float) -> float:
+        """See `Family.clock`: the pin itself feeds the PLL, whose place takes its input buffer away."""
+        settings = pll_settings(pin_hz / 1e6, mhz)
+        assert isinstance(port, io.SingleEndedPort)
+        m.domains.sync = ClockDomain("sync")
+        locked = Signal()
+        m.submodules.pll = Instance(
+            "SB_PLL40_PAD",
+            p_FEEDBACK_PATH="SIMPLE",
+            p_DIVR=Const(settings.reference, 4),
+            p_DIVF=Const(settings.feedback, 7),
+            p_DIVQ=Const(settings.output, 3),
+            p_FILTER_RANGE=Const(settings.filter, 3),
+            io_PACKAGEPIN=port.io,
+            i_RESETB=Const(1),
+            i_BYPASS=Const(0),
+            o_PLLOUTGLOBAL=ClockSignal("sync"),
+            o_LOCK=locked,
+        )
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        return settings.mhz
+
+    def constraints(self, plan: BuildPlan) -> str:
+        """See `Family.constraints`."""
+        text = plan.files["top.pcf"]
+        return text.decode() if isinstance(text, bytes) else text
+
+    def free_pins(self, mhz: float) -> str:
+        """See `Family.free_pins`."""
+        return f"set_frequency clk {mhz:g}\n"
+
+    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
+        """See `Family.synthesize`."""
+        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
+        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
+        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+
+    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
+        """See `Family.route`."""
+        NEXTPNR_ICE40.run(
+            [
+                "--up5k", "--package", self._package, "--json", "netlist.json", "--pcf", "pins", "--asc", "routed",
+                "--report", "report.json", "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail",
+                "--pcf-allow-unconstrained",
+            ],
+            folder, "route.log", on_line,
+        )  # fmt: skip
+        return read_report(folder / "report.json")
+
+    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """See `Family.pack`."""
+        ICEPACK.run(["routed", "bitstream"], folder, "pack.log", on_line)
+
+    @property
+    def tools(self) -> str:
+        """See `Family.tools`."""
+        return f"{YOSYS.version}, {NEXTPNR_ICE40.version}"
