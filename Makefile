@@ -69,8 +69,10 @@ fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset
 		$(BIN)/tidemill fuzz --preset $${part%:*} --programs $${part#*:} --seed $(SEED) --jobs $(JOBS) || exit 1; \
 	done
 
-illegal: $(STAMP) ## Random illegal programs: 2,000 on tiny, seeds from SEED
-	$(BIN)/tidemill fuzz --illegal --preset tiny --programs 2000 --seed $(SEED) --jobs $(JOBS)
+illegal: $(STAMP) ## Random illegal programs: 2,000 each on tiny, small and base, seeds from SEED
+	@for preset in tiny small base; do \
+		$(BIN)/tidemill fuzz --illegal --preset $$preset --programs 2000 --seed $(SEED) --jobs $(JOBS) || exit 1; \
+	done
 
 checker: $(STAMP) ## What the checker says of order, against the hardware under many timings
 	$(BIN)/python -m tidemill_verif.checker_soundness --preset tiny --programs 160 --seed $(SEED) --jobs $(JOBS)
