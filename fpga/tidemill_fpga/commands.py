@@ -28,7 +28,7 @@ def build(board: str, config: Config | None, mhz: float | None, seeds: int, outp
     config = config or preset(chosen.preset)
     target = output or Path(f"{chosen.name}-{config.name}.{chosen.family.suffix}")
     with _errors(), _progress() as progress:
-        builder = Builder(chosen, config, mhz or chosen.mhz, progress)
+        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress)
         best: Build | None = None
         for seed in range(1, seeds + 1):
             result = builder.route(seed)
@@ -56,7 +56,7 @@ def report(board: str, config: Config | None, mhz: float | None, seeds: int, uni
     config = config or preset(chosen.preset)
     start = time.monotonic()
     with _errors(), _progress() as progress:
-        builder = Builder(chosen, config, mhz or chosen.mhz, progress)
+        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress)
         builds = [builder.route(seed) for seed in range(1, seeds + 1)]
         clocks = unit_clocks(chosen, config, progress) if units else []
     result = Report(chosen, config, builder.mhz, tuple(builds), tuple(clocks))

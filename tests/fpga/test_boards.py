@@ -36,6 +36,7 @@ def test_the_default_of_every_board_may_fit(name: str) -> None:
         (["--board", "ulx4s"], "unknown board 'ulx4s'; known boards: ulx3s-85f"),
         (["--board", "ulx3s-85f", "--freq", "900"], "a clock of 900 MHz is not possible; must be 1 to 400 MHz"),
         (["--board", "ulx3s-85f", "--freq", "-1"], "a clock of -1 MHz is not possible"),
+        (["--board", "ulx3s-85f", "--freq", "0"], "a clock of 0 MHz is not possible"),
         (["--board", "ulx3s-45f", "--preset", "base"], "configuration 'base' with 32768 bytes of memory needs"),
         (["--board", "ulx3s-85f", "--preset", "large"], "configuration 'large' with 65536 bytes of memory needs"),
     ],
