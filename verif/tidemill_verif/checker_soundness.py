@@ -120,6 +120,17 @@ def without_semaphore(rng: Random, case: Case, kind: str) -> Case | None:
     return case.with_words(tuple(words))
 
 
+def harm(lockstep: Lockstep, case: Case, changed: Case, whole: tuple[str, bytes]) -> tuple[Bus, str] | None:
+    """The first of `TIMINGS` that shows what `changed` lacks, and how it then ends: it does not leave what `case` leaves,
+    `whole`; or, where loads may read the changed instructions themselves, not what `changed` leaves elsewhere."""
+    expected = whole
+    first, last = case.read_window
+    if first < case.address + len(case.code) and case.address <= last:
+        alone = leaves(lockstep, changed, TIMINGS[0])
+        expected = alone if alone[0] == whole[0] else whole
+    return first_other(lockstep, changed, expected)
+
+
 def run_seed(lockstep: Lockstep, config: Config, seed: int) -> Soundness:
     """One program of `seed` and its removals. Every fourth lets semaphores change hands."""
     exclusive = seed % 4 != 3
@@ -136,7 +147,7 @@ def run_seed(lockstep: Lockstep, config: Config, seed: int) -> Soundness:
             if changed is None:
                 continue
             reported = not accepts(changed)
-            found = first_other(lockstep, changed, whole)
+            found = harm(lockstep, case, changed, whole)
             ends = "" if found is None else "races" if found[1] == "done" else found[1].partition(" in ")[0]
             removals.append(Removal(kind, ends, reported))
             if ends and not reported:
