@@ -121,8 +121,8 @@ def without_semaphore(rng: Random, case: Case, kind: str) -> Case | None:
 
 
 def harm(lockstep: Lockstep, case: Case, changed: Case, whole: tuple[str, bytes]) -> tuple[Bus, str] | None:
-    """The first of `TIMINGS` that shows what `changed` lacks, and how it then ends: not with `whole`, what `case` leaves;
-    or, where loads may read the changed instructions themselves, not with what it leaves in another memory."""
+    """The first of `TIMINGS` that shows what `changed` lacks, and how it then ends: not with `whole`, as `case` does; or,
+    where loads may read the changed instructions themselves, not with what it leaves in another memory."""
     expected = whole
     first, last = case.read_window
     if first < case.address + len(case.code) and case.address <= last:
