@@ -121,7 +121,7 @@ def without_semaphore(rng: Random, case: Case, kind: str) -> Case | None:
 
 
 def harm(lockstep: Lockstep, case: Case, changed: Case, whole: tuple[str, bytes]) -> tuple[Bus, str] | None:
-    """The first of `TIMINGS` that shows what `changed` lacks, and how it then ends: not with `whole`, as `case` does; or,
+    """The first of `TIMINGS` that shows what `changed` lacks, and its end: not with `whole`, as `case` does; or,
     where loads may read the changed instructions themselves, not with what it leaves in another memory."""
     expected = whole
     first, last = case.read_window
