@@ -50,6 +50,7 @@ def run_bench(
     seed: int = 1,
     tests: Sequence[str] | None = None,
     public: str = "ports",
+    sources: Sequence[Path] = (),
 ) -> Path:
     """Elaborate `design`, build it with Verilator and run the cocotb tests of module `bench` on it.
 
@@ -72,6 +73,8 @@ def run_bench(
     public : str
         `"ports"` makes the signals of the toplevel module visible to the bench, `"all"` every signal (about four
         times slower).
+    sources : Sequence[Path]
+        Verilog files with modules that `design` only instantiates.
 
     Returns the results folder. Raises `BenchError`.
     """
@@ -79,7 +82,7 @@ def run_bench(
         raise ValueError(f"public must be 'ports' or 'all', not {public!r}")
     waves = waves_wanted()
     source = verilog_file(design, positions=code_wanted())
-    folder = _build(source, public, waves)
+    folder = _build(source, public, waves, sources)
     results = results_root() / f"{name}-s{seed}"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir(parents=True)
@@ -115,12 +118,12 @@ def run_bench(
     return results
 
 
-def _build(source: Path, public: str, waves: bool) -> Path:
+def _build(source: Path, public: str, waves: bool, modules: Sequence[Path]) -> Path:
     """Folder with the simulation of `source`, built at most once."""
     build_args = [*_BUILD_ARGS, *(VERILATOR_FLAGS if code_wanted() else _SMALL)]
 
     def build(folder: Path) -> None:
-        sources = [WAIVERS, source]
+        sources = [WAIVERS, source, *modules]
         arguments = list(build_args)
         if public == "ports":
             control = folder / "public.vlt"
@@ -149,6 +152,7 @@ def _build(source: Path, public: str, waves: bool) -> Path:
         json.dumps([build_args, public, waves]),
         verilator_version(),
         importlib.metadata.version("cocotb"),
+        *(module.read_bytes() for module in modules),
     )
     return build_once("bench", key, build)
 
