@@ -44,7 +44,7 @@ ALLOWED = {
     ],
     "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth",
         "amaranth_boards", "numpy", "rich", "click"
-    ],
+    , "apycula", "litex"],
 }  # fmt: skip
 """What each part may import besides the standard library; the longest name that fits a module counts."""
 

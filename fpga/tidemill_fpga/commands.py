@@ -12,7 +12,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from tidemill.config import Config, preset
+from tidemill.config import DEFAULT_PRESET, Config, preset
+from tidemill.files import write_whole
+from tidemill_fpga.axi.module import description_text, verilog
 from tidemill_fpga.boards import BOARDS, find_board
 from tidemill_fpga.boards.board import Board
 from tidemill_fpga.build import Build, Builder, Progress
@@ -21,9 +23,15 @@ from tidemill_fpga.programming import load_bitstream
 from tidemill_fpga.report import Report, markdown, unit_clocks
 from tidemill_fpga.tools import ToolError
 
+AXI = "axi"
+"""The target of `build` that is no board."""
+
 
 def build(board: str, config: Config | None, mhz: float | None, seeds: int, output: Path | None, load: bool) -> None:
     """Build a bitstream, and load it where asked to; see `tidemill build --help`."""
+    if board == AXI:
+        _write_module(config or preset(DEFAULT_PRESET), mhz, output, load)
+        return
     chosen = _board(board)
     config = config or preset(chosen.preset)
     target = output or Path(f"{chosen.name}-{config.name}.{chosen.family.suffix}")
@@ -74,10 +82,26 @@ def report(board: str, config: Config | None, mhz: float | None, seeds: int, uni
         sys.exit(1)
 
 
+def _write_module(config: Config, mhz: float | None, output: Path | None, load: bool) -> None:
+    """The NPU as Verilog, and what it is in JSON beside it."""
+    if mhz is not None or load:
+        raise click.ClickException(f"{AXI!r} is Verilog for any device: it takes neither --freq nor --load")
+    target = output or Path(f"{AXI}-{config.name}.v")
+    about = target.with_suffix(".json")
+    if about == target:
+        raise click.ClickException(f"{target} is where the description goes; the Verilog needs another name")
+    with _progress() as progress:
+        progress("elaborate", "")
+        write_whole(target, verilog(config).read_bytes())
+    write_whole(about, description_text(config).encode())
+    click.echo(f"{target}, {about}: {config.name}")
+
+
 def _board(name: str) -> Board:
     if name == "list":
         for known in BOARDS.values():
-            click.echo(f"{known.name:12} {known.title}: {known.preset}, {known.mhz:g} MHz")
+            click.echo(f"{known.name:15} {known.title}: {known.preset}, {known.mhz:g} MHz")
+        click.echo(f"{AXI:15} Verilog with AXI ports for any device, `tidemill build` only: {DEFAULT_PRESET}")
         sys.exit(0)
     with _errors():
         return find_board(name)

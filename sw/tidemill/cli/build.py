@@ -33,10 +33,13 @@ def build(board: str, name: str | None, mhz: float | None, seeds: int, output: P
     Ends with an error where the clock is missed. Every step is kept in the build cache. The first call of each tool
     compiles it, which takes a minute or two.
 
+    The board `axi` is Verilog with AXI ports for any system on chip, and a description of them in JSON beside it.
+
     \b
     Examples:
       tidemill build --board ulx3s-85f
       tidemill build --board ulx3s-85f --freq 125 --seeds 8 --load
+      tidemill build --board axi --preset small -o npu.v
     """
     if output:
         check_writable(output)
