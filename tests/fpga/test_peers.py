@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier
-from tidemill_fpga.families.family import FitError
+from tidemill_fpga.families.family import FitError, Routed
 from tidemill_fpga.netlist import Usage
 from tidemill_fpga.peers.__main__ import main
 from tidemill_fpga.peers.arrays import shapes
-from tidemill_fpga.peers.measure import Array, Measured
+from tidemill_fpga.peers.measure import Array, Measured, known, measure
 from tidemill_fpga.peers.page import markdown, peer_table, shape_table
 from tidemill_fpga.peers.placement import place, placed
 from tidemill_fpga.peers.published import AXIS, TINY_TPU, Published, PublishedArray
@@ -120,6 +122,44 @@ def test_cells_get_the_places_of_their_row_and_column() -> None:
         assert f'attribute \\BEL "{place(int(row), int(col), size)}"' in text
     # Places do not change what the cells are counted in.
     assert places.alone() == plain.alone()
+
+
+class Tools:
+    """Stands in for a family: one cell a table, a clock that says the seed."""
+
+    tools, recipe, device = "tools", "recipe", "device"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def free_pins(self, mhz: float) -> str:
+        return f"{mhz:g} MHz"
+
+    def synthesize(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        self.calls.append("synthesize")
+        cells = {"a": {"type": "LUT4"}, "b": {"type": "CCU2C"}, "c": {"type": "TRELLIS_FF"}}
+        (folder / "netlist.json").write_text(json.dumps({"modules": {"top": {"cells": cells}}}))
+
+    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
+        assert (folder / "pins").read_text() == "200 MHz"
+        self.calls.append(f"route {seed}")
+        for file in ("routed", "report.json"):
+            (folder / file).touch()
+        return Routed(100.0 + seed, {}, {}, ())
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = Tools()
+    monkeypatch.setenv("TIDEMILL_CACHE", str(tmp_path))
+    monkeypatch.setattr("tidemill_fpga.peers.measure.FAMILY", tools)
+    array = Array("array", 3, 3, 9, 18, partial(SystolicArray, 3, 3, 18), dict)
+    assert known(array, [1, 2, 3]) is None
+    first = measure(array, [1, 2])
+    assert tools.calls == ["synthesize", "synthesize", "route 1", "route 2"]
+    assert first == Measured(array, Usage(lut4=3, ff=1), (101.0, 102.0))
+    assert known(array, [1, 2, 3]) == first
+    assert measure(array, [1, 2, 3]).median_mhz == 102.0
+    assert tools.calls[4:] == ["route 3"]
 
 
 def test_the_shapes_are_those_of_the_device() -> None:

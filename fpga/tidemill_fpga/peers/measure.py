@@ -21,10 +21,12 @@ from tidemill_fpga.build import Progress
 from tidemill_fpga.families.family import Family, Routed
 from tidemill_fpga.netlist import Usage, usage
 from tidemill_fpga.report import UNIT_MHZ, Alone
-from tidemill_verif.cache import build_once, content_key
+from tidemill_verif.cache import build_once, cache_root, content_key, is_built
 
 FAMILY: Family = BOARDS["ulx3s-85f"].family
 """LFE5U-85F, speed grade 6."""
+
+_KIND = "fpga-array"
 
 _PLACE = re.compile(r"^ *attribute \\BEL .*\n", re.MULTILINE)
 
@@ -91,17 +93,40 @@ class Measured:
 
 def measure(array: Array, seeds: Sequence[int], progress: Progress = lambda step, line: None) -> Measured:
     """Synthesize, place and route `array` with each of `seeds`; every step cached by content. Raises `ToolError`."""
-    cells = build_once("fpga-array", _key("cells", array.alone()), partial(_count, array, progress))
-    netlist = build_once(
-        "fpga-array", _key("netlist", array.between_registers()), partial(_synthesize, array, progress)
-    )
-    mhz = []
-    for seed in seeds:
-        routed = build_once(
-            "fpga-array", _key("routed", netlist.name, str(seed)), partial(_route, array, netlist, seed, progress)
-        )
-        mhz.append(Routed.load(routed).mhz)
-    return Measured(array, Usage(**json.loads((cells / "cells.json").read_text())), tuple(mhz))
+    keys = _Keys.of(array, seeds)
+    cells = build_once(_KIND, keys.cells, partial(_count, array, progress))
+    netlist = build_once(_KIND, keys.netlist, partial(_synthesize, array, progress))
+    for seed, key in zip(seeds, keys.routed, strict=True):
+        build_once(_KIND, key, partial(_route, array, netlist, seed, progress))
+    return _load(array, cells.name, keys.routed)
+
+
+def known(array: Array, seeds: Sequence[int]) -> Measured | None:
+    """What earlier calls of `measure` left in the cache for those of `seeds` that they took; None without any."""
+    keys = _Keys.of(array, seeds)
+    routed = [key for key in keys.routed if is_built(_KIND, key)]
+    return _load(array, keys.cells, routed) if routed and is_built(_KIND, keys.cells) else None
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Of each step in the cache."""
+
+    cells: str
+    netlist: str
+    routed: tuple[str, ...]
+
+    @classmethod
+    def of(cls, array: Array, seeds: Sequence[int]) -> _Keys:
+        netlist = _key("netlist", array.between_registers())
+        routed = tuple(_key("routed", netlist, str(seed)) for seed in seeds)
+        return cls(_key("cells", array.alone()), netlist, routed)
+
+
+def _load(array: Array, cells: str, routed: Sequence[str]) -> Measured:
+    folder = cache_root() / _KIND
+    mhz = tuple(Routed.load(folder / key).mhz for key in routed)
+    return Measured(array, Usage(**json.loads((folder / cells / "cells.json").read_text())), mhz)
 
 
 def _key(*parts: str) -> str:
