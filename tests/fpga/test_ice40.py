@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -14,6 +18,9 @@ from tidemill_fpga.build import Builder
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.ice40 import Ice40Up, pll_settings
 from tidemill_fpga.families.ice40_memory import SpramMemory, sprams
+from tidemill_fpga.gate_level.behaviour import statements
+from tidemill_fpga.gate_level.equivalence import compare
+from tidemill_fpga.gate_level.multipliers import every_pair, pair_products
 
 
 def test_the_board_elaborates_with_the_cells_of_the_family() -> None:
@@ -65,6 +72,45 @@ def test_a_clock_that_the_pll_cannot_make_is_an_error(mhz: float) -> None:
 def test_memories_that_single_port_rams_cannot_make_are_refused(name: str, size: int, message: str) -> None:
     with pytest.raises(FitError, match=message):
         SpramMemory(preset(name), size)
+
+
+@pytest.mark.parametrize("latency", [1, 3])
+def test_both_products_of_a_cell_are_right_for_every_pair(latency: int) -> None:
+    a, b = every_pair(8, 8)
+    order = np.random.default_rng(latency).permutation(len(a))
+    first, second = (np.stack([values, values[order]], axis=1) for values in (a, b))
+    np.testing.assert_array_equal(pair_products(latency, first, second), first * second)
+
+
+def test_statements_are_equivalent_to_the_cell_models(tmp_path: Path) -> None:
+    gold = cells_of_every_type(seed=5)
+    gate = statements(gold)
+    assert "SB_" not in gate
+    (tmp_path / "gold.v").write_text(gold)
+    (tmp_path / "gate.v").write_text(gate)
+    proven, points = compare("read_verilog gold.v", "read_verilog gate.v", tmp_path, family="ice40up5k")
+    assert proven == points > 30
+
+
+def cells_of_every_type(seed: int) -> str:
+    """A module with cells of every type that become statements, written as Yosys writes it."""
+    rng = Random(seed)
+    cells: list[str] = []
+
+    def cell(kind: str, parameters: str, inputs: str, output: str) -> None:
+        pins = {pin: f"i[{rng.randrange(16)}]" if rng.random() < 0.8 else "1'h1" for pin in inputs.split()}
+        pins |= {output: f"o[{len(cells)}]"} | ({"C": "clk"} if output == "Q" else {})
+        connected = ",\n".join(f"    .{name}({value})" for name, value in pins.items())
+        cells.append(f"  {kind} {parameters}_{len(cells)}_ (\n{connected}\n  );\n")
+
+    for _ in range(12):
+        cell("SB_LUT4", f"#(\n    .LUT_INIT(16'h{rng.getrandbits(16):04x})\n  ) ", "I0 I1 I2 I3", "O")
+        cell("SB_CARRY", "", "I0 I1 CI", "CO")
+    for enable, value in product(("", "E"), ("", "SR", "SS")):
+        for _ in range(2):
+            cell(f"SB_DFF{enable}{value}", "", f"D {enable} {value[1:]}", "Q")
+    ports = f"  input clk;\n  input [15:0] i;\n  output [{len(cells) - 1}:0] o;\n  wire [{len(cells) - 1}:0] o;\n"
+    return f"module top(clk, i, o);\n{ports}{''.join(cells)}endmodule\n"
 
 
 def test_memories_take_whole_single_port_rams() -> None:

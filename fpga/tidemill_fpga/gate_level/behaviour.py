@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 Fields = Mapping[str, str]
 
@@ -80,8 +81,31 @@ def _ccu2c(name: str, parameters: Fields, pins: Fields) -> str:
     return "".join(lines)
 
 
-def _register(parameters: Fields, pins: Fields) -> tuple[str, str, str, str]:
-    """Clock, reset, enable and reset value of a flip-flop."""
+def _sb_lut4(name: str, parameters: Fields, pins: Fields) -> str:
+    inputs = [pins.get(f"I{index}", "1'h0") for index in range(4)]
+    return f"  assign {pins['O']} = {_table(parameters['LUT_INIT'], inputs)};\n"
+
+
+def _sb_carry(name: str, parameters: Fields, pins: Fields) -> str:
+    a, b, carry = (pins[pin] for pin in ("I0", "I1", "CI"))
+    return f"  assign {pins['CO']} = ({a} & {b}) | (({a} | {b}) & {carry});\n"
+
+
+@dataclass(frozen=True)
+class _Control:
+    """What flip-flops in one process share: clock, reset (empty: none), enable, the value after reset and at power-up,
+    and whether the reset waits for the enable."""
+
+    clock: str
+    reset: str
+    enable: str
+    value: str
+    initial: str
+    enabled_reset: bool
+
+
+def _register(parameters: Fields, pins: Fields) -> _Control:
+    """Control of a TRELLIS_FF."""
     legal = {
         "CEMUX": ('"1"', '"CE"', '"INV"'), "CLKMUX": ('"CLK"',), "LSRMUX": ('"LSR"',),
         "SRMODE": ('"LSR_OVER_CE"',), "REGSET": ('"RESET"', '"SET"'), "GSR": ('"DISABLED"',),
@@ -89,22 +113,34 @@ def _register(parameters: Fields, pins: Fields) -> tuple[str, str, str, str]:
     _legal("TRELLIS_FF", parameters, legal)
     enables = {'"CE"': pins.get("CE", ""), '"INV"': f"~{pins.get('CE', '')}"}
     enable = enables.get(parameters.get("CEMUX", '"1"'), "1'h1")
-    return pins["CLK"], pins["LSR"], enable, "1" if parameters.get("REGSET") == '"SET"' else "0"
+    value = "1" if parameters.get("REGSET") == '"SET"' else "0"
+    return _Control(pins["CLK"], pins["LSR"], enable, value, value, enabled_reset=False)
 
 
-def _registers(name: str, kind: tuple[str, str, str, str], flipflops: Sequence[Fields]) -> str:
-    """Flip-flops with the same clock, reset and enable in one process."""
-    clock, reset, enable, value = kind
+def _sb_dff(pins: Fields) -> _Control:
+    """Control of a synchronous SB_DFF; its reset waits for its enable, and every one is 0 at power-up."""
+    return _Control(
+        pins["C"], pins.get("R", pins.get("S", "1'h0")), pins.get("E", "1'h1"), "1" if "S" in pins else "0", "0",
+        enabled_reset=True,
+    )  # fmt: skip
+
+
+def _registers(name: str, control: _Control, flipflops: Sequence[Fields]) -> str:
+    """Flip-flops with the same control in one process."""
     names = [f"{name}_{index}" for index in range(len(flipflops))]
-    declared = "".join(f"  reg {register} = 1'b{value};\n" for register in names)
-    cleared = "\n".join(f"{register} <= 1'b{value};" for register in names)
-    taken = "\n".join(f"{register} <= {pins['DI']};" for register, pins in zip(names, flipflops, strict=True))
+    declared = "".join(f"  reg {register} = 1'b{control.initial};\n" for register in names)
+    cleared = "\n".join(f"{register} <= 1'b{control.value};" for register in names)
+    taken = "\n".join(
+        f"{register} <= {pins.get('DI', pins.get('D'))};" for register, pins in zip(names, flipflops, strict=True)
+    )
     shown = "".join(f"  assign {pins['Q']} = {register};\n" for register, pins in zip(names, flipflops, strict=True))
-    if enable != "1'h1":
-        taken = f"if ({enable}) begin {taken} end"
-    if reset != "1'h0":
-        taken = f"if ({reset}) begin {cleared} end else begin {taken} end"
-    return f"{declared}  always @(posedge {clock}) begin {taken} end\n{shown}"
+    enable = "" if control.enable == "1'h1" else f"if ({control.enable}) "
+    body = f"{'' if control.enabled_reset else enable}begin {taken} end"
+    if control.reset != "1'h0":
+        body = f"if ({control.reset}) begin {cleared} end else {body}"
+    if control.enabled_reset and enable:
+        body = f"{enable}begin {body} end"
+    return f"{declared}  always @(posedge {control.clock}) begin {body} end\n{shown}"
 
 
 _STATEMENTS: dict[str, Callable[[str, Fields, Fields], str]] = {
@@ -112,9 +148,12 @@ _STATEMENTS: dict[str, Callable[[str, Fields, Fields], str]] = {
     "PFUMX": _pfumx,
     "L6MUX21": _l6mux21,
     "CCU2C": _ccu2c,
+    "SB_LUT4": _sb_lut4,
+    "SB_CARRY": _sb_carry,
 }
+_SB_DFF = "SB_DFFE?(?:S[RS])?"
 _CELL = re.compile(
-    rf"^  ({'|'.join((*_STATEMENTS, 'TRELLIS_FF'))}) (?:#\(\n(.*?)\n  \) )?\S+ +\(\n(.*?)\n  \);\n",
+    rf"^  ({'|'.join((*_STATEMENTS, 'TRELLIS_FF', _SB_DFF))}) (?:#\(\n(.*?)\n  \) )?\S+ +\(\n(.*?)\n  \);\n",
     re.MULTILINE | re.DOTALL,
 )
 _OUTPUT = re.compile(r"^  output \[(\d+):0\] (\w+);$", re.MULTILINE)
@@ -125,7 +164,7 @@ _FIELD = re.compile(r"^    \.(\w+)\((.*)\),?$", re.MULTILINE)
 def statements(netlist: str) -> str:
     """The netlist's Verilog as Yosys writes it, with statements for cells of the types above. Raises `CellError`."""
     count = 0
-    groups: dict[tuple[str, str, str, str], list[Fields]] = defaultdict(list)
+    groups: dict[_Control, list[Fields]] = defaultdict(list)
 
     def replace(cell: re.Match[str]) -> str:
         nonlocal count
@@ -134,11 +173,15 @@ def statements(netlist: str) -> str:
         if cell[1] == "TRELLIS_FF":
             groups[_register(parameters, pins)].append(pins)
             return ""
+        if cell[1].startswith("SB_DFF"):
+            groups[_sb_dff(pins)].append(pins)
+            return ""
         return _STATEMENTS[cell[1]](f"cell{count}_", parameters, pins)
 
     rest = _CELL.sub(replace, netlist)
     registers = [
-        _registers(f"register{number}", kind, flipflops) for number, (kind, flipflops) in enumerate(groups.items())
+        _registers(f"register{number}", control, flipflops)
+        for number, (control, flipflops) in enumerate(groups.items())
     ]
     body, end = rest.rsplit("endmodule", 1)
     return _split_outputs(f"{body}{''.join(registers)}endmodule{end}")

