@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -9,6 +11,10 @@ from amaranth.lib.wiring import In, connect, flipped
 
 from tidemill.config import Config, preset
 from tidemill.driver.uart.protocol import MAX_WORDS
+from tidemill_fpga.families.ice40_memory import SpramMemory
+from tidemill_fpga.gate_level.device import Gates
+from tidemill_fpga.gate_level.equivalence import formal_models
+from tidemill_fpga.gate_level.netlist import MODULE, cell_counts, netlist
 from tidemill_fpga.soc.bridge import UartBridge, divisor
 from tidemill_fpga.soc.memory import OnChipMemory
 from tidemill_fpga.soc.soc import Arbiter, Soc
@@ -22,17 +28,17 @@ CLOCK_HZ, BAUD = 8_000, 2_000
 
 
 class SharedMemory(wiring.Component):
-    """On-chip memory behind the arbiter."""
+    """A board's memory behind the arbiter."""
 
-    def __init__(self, config: Config, size: int) -> None:
+    def __init__(self, config: Config, memory: OnChipMemory | SpramMemory) -> None:
         self.config = config
-        self.size = size
+        self.memory = memory
         super().__init__({"npu": In(Axi4Master(config)), "link": In(Axi4Master(config))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.arbiter = arbiter = Arbiter(self.config)
-        m.submodules.memory = memory = OnChipMemory(self.config, self.size)
+        m.submodules.memory = memory = self.memory
         connect(m, flipped(self.npu), arbiter.npu)
         connect(m, flipped(self.link), arbiter.link)
         connect(m, arbiter.memory, memory.s_axi)
@@ -61,11 +67,28 @@ def test_uart_bridge(name: str, tests: list[str] | None, longest: int) -> None:
 def test_board_memory(name: str, size: int) -> None:
     config = preset(name)
     run_bench(
-        SharedMemory(config, size),
+        SharedMemory(config, OnChipMemory(config, size)),
         bench="tidemill_verif.benches.board_memory",
         name=f"board-memory-{name}",
         params={"size": size, "bus_bytes": config.axi_bytes},
         seed=1,
+    )
+
+
+def test_memory_of_single_port_ram_after_mapping(tmp_path: Path) -> None:
+    config, size = preset("tiny"), 1 << 16
+    shared = SharedMemory(config, SpramMemory(config, size))
+    mapped = netlist(shared, "ice40up5k", {})
+    assert cell_counts(mapped)["SB_SPRAM256KA"] == 2
+    models = tmp_path / "models.v"
+    models.write_text(formal_models("ice40up5k"))
+    run_bench(
+        Gates(shared),
+        bench="tidemill_verif.benches.board_memory",
+        name="board-memory-ice40up5k",
+        params={"size": size, "bus_bytes": config.axi_bytes, "undefined": True},
+        seed=1,
+        sources=(mapped / f"{MODULE}.v", models),
     )
 
 

@@ -29,11 +29,11 @@ _FLAGS = ("-fno-dfg", *CELL_FLAGS, "-MAKEFLAGS", "OPT_FAST=-O1")
 the compiler far longer than a simulation gains from it."""
 
 
-class GateNpu(wiring.Component):
-    """The ports of the NPU, and a module `MODULE` that drives them; `more` are other inputs of it, name and bits."""
+class Gates(wiring.Component):
+    """The ports of `component`, driven by a module `MODULE`; `more` are inputs it has besides, name and bits."""
 
-    def __init__(self, config: Config, more: Mapping[str, int]) -> None:
-        super().__init__({**Npu(config).signature.members, **{name: In(bits) for name, bits in more.items()}})
+    def __init__(self, component: wiring.Component, more: Mapping[str, int] = MappingProxyType({})) -> None:
+        super().__init__({**component.signature.members, **{name: In(bits) for name, bits in more.items()}})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -60,7 +60,7 @@ def open_netlist(
     try:
         simulated = build_once("gate-simulation", key, lambda made: _simulated(folder, made))
         sources = (simulated / f"{MODULE}.v", *cell_models(family))
-        made = Variant(key, lambda _: GateNpu(config, more), sources, memories=False, flags=_FLAGS, optimize="")
+        made = Variant(key, lambda _: Gates(Npu(config), more), sources, memories=False, flags=_FLAGS, optimize="")
         return RtlDevice(config, variant=made, **options)
     except (CellError, ToolError) as error:
         raise DeviceError(str(error)) from error

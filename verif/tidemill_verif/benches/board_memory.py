@@ -37,6 +37,9 @@ class Bench:
                 channel.set_pause_generator(self.pauses(stall))
             cocotb.start_soon(self.watch("r", ("data", "resp", "last", "id")))
             cocotb.start_soon(self.watch("b", ("resp", "id")))
+        if params().get("undefined"):
+            self.content = bytearray(self.rng.randbytes(self.size))
+            await self.masters["npu"].write(0, bytes(self.content))
 
     def pauses(self, share: float) -> Iterator[bool]:
         """Pause in about `share` of the cycles."""
