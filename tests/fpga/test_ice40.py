@@ -88,7 +88,7 @@ def test_statements_are_equivalent_to_the_cell_models(tmp_path: Path) -> None:
     assert "SB_" not in gate
     (tmp_path / "gold.v").write_text(gold)
     (tmp_path / "gate.v").write_text(gate)
-    proven, points = compare("read_verilog gold.v", "read_verilog gate.v", tmp_path, family="ice40up5k")
+    proven, points = compare("read_verilog gold.v", "read_verilog gate.v", tmp_path, 500, "ice40up5k")
     assert proven == points > 30
 
 
