@@ -18,9 +18,12 @@ from tidemill_fpga.build import Builder
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.ice40 import Ice40Up, pll_settings
 from tidemill_fpga.families.ice40_memory import SpramMemory, sprams
+from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
 from tidemill_fpga.gate_level.behaviour import statements
 from tidemill_fpga.gate_level.equivalence import compare
-from tidemill_fpga.gate_level.multipliers import every_pair, pair_products
+from tidemill_fpga.gate_level.multipliers import MultiplierPair, every_pair, pair_products
+from tidemill_fpga.gate_level.netlist import MODULE, netlist
+from tidemill_fpga.gate_level.wrong import spoil
 
 
 def test_the_board_elaborates_with_the_cells_of_the_family() -> None:
@@ -116,3 +119,9 @@ def cells_of_every_type(seed: int) -> str:
 def test_memories_take_whole_single_port_rams() -> None:
     assert [sprams(preset("tiny"), size) for size in (1 << 16, 1 << 17)] == [2, 4]
     assert sprams(preset("base"), 1 << 17) == 4
+
+
+def test_cells_of_the_family_can_be_made_wrong() -> None:
+    spoiled, cells = spoil(netlist(MultiplierPair(3), "ice40up5k", {"get_multiplier": multiplier_pairs(1)}), 1, seed=0)
+    assert [cell.kind for cell in cells] == ["SB_MAC16"]
+    assert ".CE(~(wrong_cell == 8'd1))" in (spoiled / f"{MODULE}.v").read_text()

@@ -19,6 +19,12 @@ KINDS = {
     "PFUMX": "its two inputs exchanged",
     "MULT18X18D": "operand A unsigned",
     "TRELLIS_FF": "its clock enable ignored",
+    "SB_LUT4": "its input I0 inverted",
+    "SB_CARRY": "its carry input inverted",
+    "SB_MAC16": "its registers stand still",
+    "SB_DFFE": "its clock enable ignored",
+    "SB_DFFESR": "its clock enable ignored",
+    "SB_DFFESS": "its clock enable ignored",
 }
 """Types of cells that are spoiled, and how."""
 
@@ -27,6 +33,10 @@ _PINS = {
     "PFUMX": (re.compile(r"\.C0\((.*)\)"), r".C0(\1 ^ {on})"),
     "MULT18X18D": (re.compile(r"\.SIGNEDA\(1'h1\)"), ".SIGNEDA(~{on})"),
     "TRELLIS_FF": (re.compile(r"\.CE\((?!1'h1)(.*)\)"), r".CE(\1 | {on})"),
+    "SB_LUT4": (re.compile(r"\.I0\((?!1'h)(.*)\)"), r".I0((\1 ^ {on}))"),
+    "SB_CARRY": (re.compile(r"\.CI\((?!1'h)(.*)\)"), r".CI((\1 ^ {on}))"),
+    "SB_MAC16": (re.compile(r"\.CE\(1'h1\)"), ".CE(~{on})"),
+    **{f"SB_DFFE{kind}": (re.compile(r"\.E\((.*)\)"), r".E((\1 | {on}))") for kind in ("", "SR", "SS")},
 }
 _CELL = re.compile(rf"^  ({'|'.join(KINDS)}) (?:#\(\n.*?\n  \) )?\S+ +\(\n.*?^  \);\n", re.MULTILINE | re.DOTALL)
 _HEADER = re.compile(rf"^module {MODULE}\(", re.MULTILINE)
