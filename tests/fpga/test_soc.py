@@ -14,7 +14,7 @@ from tidemill.driver.uart.protocol import MAX_WORDS
 from tidemill_fpga.families.ice40_memory import SpramMemory
 from tidemill_fpga.gate_level.device import Gates
 from tidemill_fpga.gate_level.equivalence import formal_models
-from tidemill_fpga.gate_level.netlist import MODULE, cell_counts, netlist
+from tidemill_fpga.gate_level.netlist import MODULE, cell_counts, cell_models, netlist
 from tidemill_fpga.soc.bridge import UartBridge, divisor
 from tidemill_fpga.soc.memory import OnChipMemory
 from tidemill_fpga.soc.soc import Arbiter, Soc
@@ -89,6 +89,23 @@ def test_memory_of_single_port_ram_after_mapping(tmp_path: Path) -> None:
         params={"size": size, "bus_bytes": config.axi_bytes, "undefined": True},
         seed=1,
         sources=(mapped / f"{MODULE}.v", models),
+    )
+
+
+def test_memory_of_block_ram_after_mapping_for_gowin() -> None:
+    config, size = preset("tiny"), 8192
+    shared = SharedMemory(config, OnChipMemory(config, size))
+    mapped = netlist(shared, "gw5a", {})
+    cells = cell_counts(mapped)
+    assert cells["SDPB"] + cells["SDPX9B"] + cells["DPX9B"] >= 4
+    assert cells["RAM16SDP4"] > 0
+    run_bench(
+        Gates(shared),
+        bench="tidemill_verif.benches.board_memory",
+        name="board-memory-gw5a",
+        params={"size": size, "bus_bytes": config.axi_bytes},
+        seed=1,
+        sources=(mapped / f"{MODULE}.v", *cell_models("gw5a")),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tidemill_fpga.boards import ecpix5, icebreaker, ulx3s
+from tidemill_fpga.boards import ecpix5, icebreaker, tang, ulx3s
 from tidemill_fpga.boards.board import Board
 from tidemill_fpga.families.family import FitError
 
-BOARDS: dict[str, Board] = {board.name: board for module in (ulx3s, ecpix5, icebreaker) for board in module.BOARDS}
+BOARDS: dict[str, Board] = {
+    board.name: board for module in (ulx3s, ecpix5, icebreaker, tang) for board in module.BOARDS
+}
 
 
 def find_board(name: str) -> Board:

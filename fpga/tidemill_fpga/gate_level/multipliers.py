@@ -15,7 +15,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from tidemill_fpga.families import gowin_multipliers
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
+from tidemill_fpga.families.gowin_multipliers import inferred_multiplier
 from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
 from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_counts, cell_models, models_key, netlist
 from tidemill_fpga.tools import ToolError
@@ -26,8 +28,14 @@ from tidemill_verif.toolchain import build_env, verilator_bin, verilator_version
 Values = NDArray[np.int64]
 Implementation = Callable[[Multiplier], Module]
 
-KINDS: dict[str, Implementation] = {"dsp": dsp_multiplier, "fabric": fabric_multiplier}
-"""Multipliers of the ECP5: its own blocks, or carry chains."""
+KINDS: dict[str, tuple[str, Implementation]] = {
+    "dsp": ("ecp5", dsp_multiplier),
+    "fabric": ("ecp5", fabric_multiplier),
+    "gw2a-dsp": ("gw2a", gowin_multipliers.dsp_multiplier),
+    "gw2a-inferred": ("gw2a", inferred_multiplier),
+    "gw5a-tables": ("gw5a", inferred_multiplier),
+}
+"""Families and their multipliers: blocks of the device, carry chains, what Yosys makes of a product."""
 
 _HARNESS = Path(__file__).with_name("multiplier.cpp")
 _LIBRARY = "libmultiplier.so"
@@ -57,8 +65,9 @@ def products(kind: str, a_bits: int, b_bits: int, latency: int, a: Values, b: Va
 
     Raises `ToolError` where it cannot be built.
     """
-    mapped = netlist(Multiplier(a_bits, b_bits, latency), "ecp5", {"get_multiplier": KINDS[kind]})
-    result = _run(_library(mapped, "ecp5", a_bits, b_bits), latency, a, b)
+    family, implementation = KINDS[kind]
+    mapped = netlist(Multiplier(a_bits, b_bits, latency), family, {"get_multiplier": implementation})
+    result = _run(_library(mapped, family, a_bits, b_bits), latency, a, b)
     spare = 64 - a_bits - b_bits
     return result << spare >> spare
 

@@ -18,6 +18,7 @@ import tidemill_fpga.families
 from tidemill.config import Config
 from tidemill_fpga.families.ecp5 import Ecp5
 from tidemill_fpga.families.family import Family
+from tidemill_fpga.families.gowin import Gowin
 from tidemill_fpga.families.ice40 import Ice40Up
 from tidemill_fpga.tools import QUIET, ToolError
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
@@ -27,6 +28,8 @@ FAMILIES: dict[str, Family] = {
     "ecp5": Ecp5("LFE5U-85F", "BG381", "6"),
     "ecp5-25f": Ecp5("LFE5U-25F", "BG381", "6"),
     "ice40up5k": Ice40Up("sg48", bounded=False),
+    "gw2a": Gowin("GW2A-18C", "GW2A-LV18PG256C8/I7"),
+    "gw5a": Gowin("GW5AST-138C", "GW5AST-LV138FPG676AC1/I0"),
 }
 """Devices by the name that commands take. The small ECP5 has too few multiplier blocks for `small`, so most of the
 array is on carry chains. The iCE40 may overflow: a simulation does not mind."""
