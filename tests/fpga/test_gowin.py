@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from itertools import product
+from pathlib import Path
+from random import Random
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module
@@ -15,6 +20,8 @@ from tidemill_fpga.build import Builder
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.gowin import Gowin, pll_settings
 from tidemill_fpga.families.gowin_multipliers import dsp_multiplier
+from tidemill_fpga.gate_level.behaviour import statements
+from tidemill_fpga.gate_level.equivalence import compare
 from tidemill_fpga.gate_level.multipliers import corner_pairs, every_pair, products
 from tidemill_hdl.prim.multiplier import Multiplier
 
@@ -77,6 +84,48 @@ def test_clocks_out_of_reach_are_errors() -> None:
 def test_factors_that_no_block_takes_are_refused() -> None:
     with pytest.raises(ValueError, match="no DSP block multiplies 19 x 8 bits; at most 18 x 18"):
         dsp_multiplier(Multiplier(19, 8))
+
+
+def test_statements_are_equivalent_to_the_cell_models(tmp_path: Path) -> None:
+    gold = cells_of_every_type(seed=3)
+    gate = statements(gold)
+    assert not re.search("LUT|DFF|ALU|BUF|VCC|GND", gate)
+    (tmp_path / "gold.v").write_text(gold)
+    (tmp_path / "gate.v").write_text(gate)
+    proven, points = compare("read_verilog gold.v", "read_verilog gate.v", tmp_path, 500, "gw5a")
+    assert proven == points > 40
+
+
+def cells_of_every_type(seed: int) -> str:
+    """A module with cells of every type that become statements, written as Yosys writes it."""
+    rng = Random(seed)
+    cells: list[str] = []
+    nets = 0
+
+    def cell(kind: str, parameters: str, inputs: str, outputs: str) -> None:
+        nonlocal nets
+        pins = {pin: f"i[{rng.randrange(16)}]" if rng.random() < 0.8 else "1'h1" for pin in inputs.split()}
+        for pin in outputs.split():
+            pins |= {pin: f"o[{nets}]"} | ({"CLK": "clk"} if pin == "Q" else {})
+            nets += 1
+        connected = ",\n".join(f"    .{name}({value})" for name, value in pins.items())
+        cells.append(f"  {kind} {parameters}_{len(cells)}_ (\n{connected}\n  );\n")
+
+    for _ in range(4):
+        for count in range(1, 5):
+            table = f"#(\n    .INIT({1 << count}'h{rng.getrandbits(1 << count):x})\n  ) "
+            cell(f"LUT{count}", table, " ".join(f"I{index}" for index in range(count)), "F")
+            cell(f"MUX2_LUT{count + 4}", "", "I0 I1 S0", "O")
+        cell("ALU", "#(\n    .ALU_MODE(32'sd2)\n  ) ", "I0 I1 I3 CIN", "SUM COUT")
+    for enable, (kind, reset) in product(("", "E"), (("", ""), ("R", "RESET"), ("S", "SET"))):
+        for _ in range(2):
+            cell(f"DFF{kind}{enable}", "", f"D {'CE' if enable else ''} {reset}", "Q")
+    cell("IBUF", "", "I", "O")
+    cell("OBUF", "", "I", "O")
+    cell("VCC", "", "", "V")
+    cell("GND", "", "", "G")
+    ports = f"  input clk;\n  input [15:0] i;\n  output [{nets - 1}:0] o;\n  wire [{nets - 1}:0] o;\n"
+    return f"module top(clk, i, o);\n{ports}{''.join(cells)}endmodule\n"
 
 
 @pytest.mark.parametrize(("kind", "latency"), [("gw2a-dsp", 1), ("gw2a-dsp", 3), ("gw5a-tables", 3)])

@@ -19,13 +19,17 @@ class CellError(ValueError):
     """A cell whose parameters have values that are not modelled; the message names both."""
 
 
-def _lut4(name: str, parameters: Fields, pins: Fields) -> str:
-    return f"  assign {pins['Z']} = {_table(parameters['INIT'], [pins[pin] for pin in 'ABCD'])};\n"
+def _lut(name: str, parameters: Fields, pins: Fields) -> str:
+    """LUT4 of the ECP5, LUT1 to LUT4 of Gowin."""
+    if "Z" in pins:
+        return f"  assign {pins['Z']} = {_table(parameters['INIT'], [pins[pin] for pin in 'ABCD'])};\n"
+    inputs = [pins[f"I{index}"] for index in range(4) if f"I{index}" in pins]
+    return f"  assign {pins['F']} = {_table(parameters['INIT'], inputs)};\n"
 
 
 def _table(init: str, inputs: Sequence[str]) -> str:
     """What a table gives for its inputs, the first of them the lowest bit of the entry's number."""
-    entries = int(init.removeprefix("16'h"), 16) & (1 << (1 << len(inputs))) - 1
+    entries = int(init.partition("'h")[2], 16) & (1 << (1 << len(inputs))) - 1
     return _choose(entries, inputs)
 
 
@@ -91,6 +95,31 @@ def _sb_carry(name: str, parameters: Fields, pins: Fields) -> str:
     return f"  assign {pins['CO']} = ({a} & {b}) | (({a} | {b}) & {carry});\n"
 
 
+def _gowin_mux(name: str, parameters: Fields, pins: Fields) -> str:
+    return f"  assign {pins['O']} = {pins['S0']} ? {pins['I1']} : {pins['I0']};\n"
+
+
+def _gowin_alu(name: str, parameters: Fields, pins: Fields) -> str:
+    """An adder where I3 is set, else a subtractor."""
+    _legal("ALU", parameters, {"ALU_MODE": ("32'sd2", "32'd2")})
+    a, b, add, carry = (pins[pin] for pin in ("I0", "I1", "I3", "CIN"))
+    lines = [f"  wire {name}half = ~({a} ^ {b} ^ {add});\n"]
+    if "SUM" in pins:
+        lines.append(f"  assign {pins['SUM']} = {name}half ^ {carry};\n")
+    if "COUT" in pins:
+        lines.append(f"  assign {pins['COUT']} = {name}half ? {carry} : {a};\n")
+    return "".join(lines)
+
+
+def _buffer(name: str, parameters: Fields, pins: Fields) -> str:
+    return f"  assign {pins['O']} = {pins['I']};\n"
+
+
+def _constant(name: str, parameters: Fields, pins: Fields) -> str:
+    (pin, net), *_ = pins.items()
+    return f"  assign {net} = 1'h{int(pin == 'V')};\n"
+
+
 @dataclass(frozen=True)
 class _Control:
     """What flip-flops in one process share: clock, reset (empty: none), enable, the value after reset and at power-up,
@@ -125,6 +154,14 @@ def _sb_dff(pins: Fields) -> _Control:
     )  # fmt: skip
 
 
+def _gowin_dff(kind: str, parameters: Fields, pins: Fields) -> _Control:
+    """Control of a Gowin flip-flop with a synchronous reset or none, which comes before the enable."""
+    value = "1" if "SET" in pins else "0"
+    _legal(kind, parameters, {"INIT": (f"1'h{value}",)})
+    reset = pins.get("RESET", pins.get("SET", "1'h0"))
+    return _Control(pins["CLK"], reset, pins.get("CE", "1'h1"), value, value, enabled_reset=False)
+
+
 def _registers(name: str, control: _Control, flipflops: Sequence[Fields]) -> str:
     """Flip-flops with the same control in one process."""
     names = [f"{name}_{index}" for index in range(len(flipflops))]
@@ -144,16 +181,24 @@ def _registers(name: str, control: _Control, flipflops: Sequence[Fields]) -> str
 
 
 _STATEMENTS: dict[str, Callable[[str, Fields, Fields], str]] = {
-    "LUT4": _lut4,
+    **{f"LUT{inputs}": _lut for inputs in range(1, 5)},
     "PFUMX": _pfumx,
     "L6MUX21": _l6mux21,
     "CCU2C": _ccu2c,
     "SB_LUT4": _sb_lut4,
     "SB_CARRY": _sb_carry,
+    **{f"MUX2_LUT{inputs}": _gowin_mux for inputs in range(5, 9)},
+    "ALU": _gowin_alu,
+    "IBUF": _buffer,
+    "OBUF": _buffer,
+    "VCC": _constant,
+    "GND": _constant,
 }
 _SB_DFF = "SB_DFFE?(?:S[RS])?"
+_GOWIN_DFF = "DFF[RS]?E?"
+_KINDS = "|".join((*_STATEMENTS, "TRELLIS_FF", _SB_DFF, _GOWIN_DFF))
 _CELL = re.compile(
-    rf"^  ({'|'.join((*_STATEMENTS, 'TRELLIS_FF', _SB_DFF))}) (?:#\(\n(.*?)\n  \) )?\S+ +\(\n(.*?)\n  \);\n",
+    rf"^  ({_KINDS}) (?:#\(\n(.*?)\n  \) )?\S+ +\(\n(.*?)\n  \);\n",
     re.MULTILINE | re.DOTALL,
 )
 _OUTPUT = re.compile(r"^  output \[(\d+):0\] (\w+);$", re.MULTILINE)
@@ -175,6 +220,9 @@ def statements(netlist: str) -> str:
             return ""
         if cell[1].startswith("SB_DFF"):
             groups[_sb_dff(pins)].append(pins)
+            return ""
+        if cell[1].startswith("DFF"):
+            groups[_gowin_dff(cell[1], parameters, pins)].append(pins)
             return ""
         return _STATEMENTS[cell[1]](f"cell{count}_", parameters, pins)
 
