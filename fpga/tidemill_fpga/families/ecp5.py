@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from amaranth.build.run import BuildPlan
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
@@ -15,10 +13,9 @@ from amaranth.lib.cdc import ResetSynchronizer
 from tidemill.config import Config
 from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
-from tidemill_fpga.families.family import Family, FitError, Routed
-from tidemill_fpga.families.nextpnr import read_report
-from tidemill_fpga.families.rtlil_names import plain_names
-from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
+from tidemill_fpga.families.family import FitError
+from tidemill_fpga.families.nextpnr import NextpnrFamily
+from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5
 from tidemill_hdl.prim.multiplier import Multiplier
 
 
@@ -94,7 +91,7 @@ def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
     return best
 
 
-class Ecp5(Family):
+class Ecp5(NextpnrFamily):
     """An ECP5.
 
     Parameters
@@ -108,6 +105,9 @@ class Ecp5(Family):
     """
 
     suffix = "bit"
+    router = NEXTPNR_ECP5
+    packer = ECPPACK
+    pin_file = "top.lpf"
     recipe = _SYNTHESIS
     cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
     models = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
@@ -210,41 +210,20 @@ class Ecp5(Family):
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
         return settings.mhz
 
-    def constraints(self, plan: BuildPlan) -> str:
-        """See `Family.constraints`."""
-        text = plan.files["top.lpf"]
-        return text.decode() if isinstance(text, bytes) else text
-
     def free_pins(self, mhz: float) -> str:
         """See `Family.free_pins`."""
         return f'FREQUENCY PORT "clk" {mhz:g} MHZ;\n'
 
-    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
-        """See `Family.synthesize`."""
-        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
-        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
-        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+    def routing(self) -> list[str]:
+        """See `NextpnrFamily.routing`."""
+        return [
+            self._device.option, "--package", self._package, "--speed", self._speed,
+            "--lpf", "pins", "--lpf-allow-unconstrained", "--textcfg", "routed",
+        ]  # fmt: skip
 
-    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
-        """See `Family.route`."""
-        NEXTPNR_ECP5.run(
-            [
-                self._device.option, "--package", self._package, "--speed", self._speed,
-                "--json", "netlist.json", "--lpf", "pins", "--textcfg", "routed", "--report", "report.json",
-                "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail", "--lpf-allow-unconstrained",
-            ],
-            folder, "route.log", on_line,
-        )  # fmt: skip
-        return read_report(folder / "report.json")
-
-    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
-        """See `Family.pack`."""
-        ECPPACK.run(["--compress", "--input", "routed", "--bit", "bitstream"], folder, "pack.log", on_line)
-
-    @property
-    def tools(self) -> str:
-        """See `Family.tools`."""
-        return f"{YOSYS.version}, {NEXTPNR_ECP5.version}"
+    def packing(self) -> list[str]:
+        """See `NextpnrFamily.packing`."""
+        return ["--compress", "--input", "routed", "--bit", "bitstream"]
 
 
 def _rams(width: int, depth: int) -> int:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from amaranth.build.run import BuildPlan
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config, preset
-from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.gowin_multipliers import dsp_multiplier, inferred_multiplier
-from tidemill_fpga.families.nextpnr import read_report
-from tidemill_fpga.families.rtlil_names import plain_names
-from tidemill_fpga.tools import GOWIN_PACK, NEXTPNR_GOWIN, YOSYS
+from tidemill_fpga.families.nextpnr import NextpnrFamily
+from tidemill_fpga.tools import GOWIN_PACK, NEXTPNR_GOWIN
 from tidemill_hdl.prim.multiplier import Multiplier
 
 
@@ -99,7 +96,7 @@ def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
     return best
 
 
-class Gowin(Family):
+class Gowin(NextpnrFamily):
     """A Gowin device.
 
     Parameters
@@ -111,6 +108,9 @@ class Gowin(Family):
     """
 
     suffix = "fs"
+    router = NEXTPNR_GOWIN
+    packer = GOWIN_PACK
+    pin_file = "top.cst"
     cells = ("LUT4", "ALU", "DFF", "RAM16SDP4", "BSRAM", "MULT9X9", "MULT18X18")
     models = ("gowin/cells_sim.v",)
     model_defines = ()
@@ -216,43 +216,18 @@ class Gowin(Family):
         """Whether the pin's clock is what is asked for."""
         return pin_mhz <= mhz * (1 + 1e-9) and pin_mhz >= mhz * (1 - _TOLERANCE)
 
-    def constraints(self, plan: BuildPlan) -> str:
-        """See `Family.constraints`."""
-        text = plan.files["top.cst"]
-        return text.decode() if isinstance(text, bytes) else text
-
     def free_pins(self, mhz: float) -> str:
         """See `Family.free_pins`. Pins have to be somewhere here; the clock's frequency is an option of `route`."""
         named = zip(("clk", "rst", "i", "o"), self._device.pins, strict=True)
         return "".join(f'IO_LOC "{name}" {pin};\nIO_PORT "{name}" IO_TYPE=LVCMOS33;\n' for name, pin in named)
 
-    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
-        """See `Family.synthesize`."""
-        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
-        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
-        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+    def routing(self) -> list[str]:
+        """See `NextpnrFamily.routing`."""
+        return ["--device", self._part, "--vopt", f"family={self._die}", "--vopt", "cst=pins", "--write", "routed"]
 
-    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
-        """See `Family.route`."""
-        NEXTPNR_GOWIN.run(
-            [
-                "--device", self._part, "--vopt", f"family={self._die}", "--vopt", "cst=pins",
-                "--json", "netlist.json", "--write", "routed", "--report", "report.json",
-                "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail",
-            ],
-            folder, "route.log", on_line,
-        )  # fmt: skip
-        return read_report(folder / "report.json")
-
-    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
-        """See `Family.pack`."""
-        options = ["-d", self._die, *self._device.pack, "-o", "bitstream", "routed"]
-        GOWIN_PACK.run(options, folder, "pack.log", on_line)
-
-    @property
-    def tools(self) -> str:
-        """See `Family.tools`."""
-        return f"{YOSYS.version}, {NEXTPNR_GOWIN.version}, {GOWIN_PACK.version}"
+    def packing(self) -> list[str]:
+        """See `NextpnrFamily.packing`."""
+        return ["-d", self._die, *self._device.pack, "-o", "bitstream", "routed"]
 
 
 def _at_least(config: Config, other: Config) -> bool:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from amaranth.build.run import BuildPlan
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config
-from tidemill_fpga.families.family import Family, FitError, Routed
+from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.ice40_memory import SpramMemory, sprams
 from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
-from tidemill_fpga.families.nextpnr import read_report
-from tidemill_fpga.families.rtlil_names import plain_names
-from tidemill_fpga.tools import ICEPACK, NEXTPNR_ICE40, YOSYS
+from tidemill_fpga.families.nextpnr import NextpnrFamily
+from tidemill_fpga.tools import ICEPACK, NEXTPNR_ICE40
 
 LUT4 = 5280
 """Tables of an iCE40UP5K, a flip-flop behind each (Lattice FPGA-DS-02008, "iCE40 UltraPlus Family")."""
@@ -85,7 +82,7 @@ def pll_settings(input_mhz: float, mhz: float) -> PllSettings:
     return best
 
 
-class Ice40Up(Family):
+class Ice40Up(NextpnrFamily):
     """An iCE40UP5K.
 
     Parameters
@@ -97,6 +94,9 @@ class Ice40Up(Family):
     """
 
     suffix = "bin"
+    router = NEXTPNR_ICE40
+    packer = ICEPACK
+    pin_file = "top.pcf"
     recipe = _SYNTHESIS
     cells = ("ICESTORM_LC", "ICESTORM_DSP", "ICESTORM_RAM", "ICESTORM_SPRAM")
     models = ("ice40/cells_sim.v",)
@@ -148,38 +148,14 @@ class Ice40Up(Family):
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
         return settings.mhz
 
-    def constraints(self, plan: BuildPlan) -> str:
-        """See `Family.constraints`."""
-        text = plan.files["top.pcf"]
-        return text.decode() if isinstance(text, bytes) else text
-
     def free_pins(self, mhz: float) -> str:
         """See `Family.free_pins`."""
         return f"set_frequency clk {mhz:g}\n"
 
-    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
-        """See `Family.synthesize`."""
-        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
-        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
-        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+    def routing(self) -> list[str]:
+        """See `NextpnrFamily.routing`."""
+        return ["--up5k", "--package", self._package, "--pcf", "pins", "--pcf-allow-unconstrained", "--asc", "routed"]
 
-    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
-        """See `Family.route`."""
-        NEXTPNR_ICE40.run(
-            [
-                "--up5k", "--package", self._package, "--json", "netlist.json", "--pcf", "pins", "--asc", "routed",
-                "--report", "report.json", "--seed", str(seed), "--freq", f"{mhz:g}", "--timing-allow-fail",
-                "--pcf-allow-unconstrained",
-            ],
-            folder, "route.log", on_line,
-        )  # fmt: skip
-        return read_report(folder / "report.json")
-
-    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
-        """See `Family.pack`."""
-        ICEPACK.run(["routed", "bitstream"], folder, "pack.log", on_line)
-
-    @property
-    def tools(self) -> str:
-        """See `Family.tools`."""
-        return f"{YOSYS.version}, {NEXTPNR_ICE40.version}"
+    def packing(self) -> list[str]:
+        """See `NextpnrFamily.packing`."""
+        return ["routed", "bitstream"]

@@ -1,11 +1,72 @@
-"""What nextpnr reports of a routed design, whatever the family."""
+"""Families that Yosys synthesizes for and nextpnr routes."""
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tidemill_fpga.families.family import Routed
+from amaranth.build.run import BuildPlan
+
+from tidemill_fpga.families.family import Family, Routed
+from tidemill_fpga.families.rtlil_names import plain_names
+from tidemill_fpga.tools import YOSYS, Tool
+
+
+class NextpnrFamily(Family):
+    """A family whose steps differ in options only.
+
+    Members
+    -------
+    router : Tool: its nextpnr.
+    packer : Tool: from what that writes to a bitstream.
+    pin_file : str: Amaranth's file of pin constraints.
+    """
+
+    router: Tool
+    packer: Tool
+    pin_file: str
+
+    @abstractmethod
+    def routing(self) -> Sequence[str]:
+        """Options of nextpnr: the device, the constraints `pins`, what to write to `routed`."""
+
+    @abstractmethod
+    def packing(self) -> Sequence[str]:
+        """Arguments of the packer, from `routed` to `bitstream`."""
+
+    def constraints(self, plan: BuildPlan) -> str:
+        """See `Family.constraints`."""
+        text = plan.files[self.pin_file]
+        return text.decode() if isinstance(text, bytes) else text
+
+    def synthesize(self, folder: Path, on_line: Callable[[str], None], output: str = "write_json netlist.json") -> None:
+        """See `Family.synthesize`."""
+        (folder / "plain.il").write_text(plain_names((folder / "design.il").read_text()))
+        (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
+        YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
+
+    def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
+        """See `Family.route`."""
+        options = [
+            *self.routing(), "--json", "netlist.json", "--report", "report.json", "--seed", str(seed),
+            "--freq", f"{mhz:g}", "--timing-allow-fail",
+        ]  # fmt: skip
+        self.router.run(options, folder, "route.log", on_line)
+        return read_report(folder / "report.json")
+
+    def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
+        """See `Family.pack`."""
+        self.packer.run(self.packing(), folder, "pack.log", on_line)
+
+    @property
+    def tools(self) -> str:
+        """See `Family.tools`."""
+        packages: dict[str, str] = {}
+        for tool in (YOSYS, self.router, self.packer):
+            packages.setdefault(tool.package, tool.version)
+        return ", ".join(packages.values())
 
 
 def read_report(file: Path) -> Routed:
