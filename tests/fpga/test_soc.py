@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -13,7 +11,6 @@ from tidemill.config import Config, preset
 from tidemill.driver.uart.protocol import MAX_WORDS
 from tidemill_fpga.families.ice40_memory import SpramMemory
 from tidemill_fpga.gate_level.device import Gates
-from tidemill_fpga.gate_level.equivalence import formal_models
 from tidemill_fpga.gate_level.netlist import MODULE, cell_counts, cell_models, netlist
 from tidemill_fpga.soc.bridge import UartBridge, divisor
 from tidemill_fpga.soc.memory import OnChipMemory
@@ -75,20 +72,18 @@ def test_board_memory(name: str, size: int) -> None:
     )
 
 
-def test_memory_of_single_port_ram_after_mapping(tmp_path: Path) -> None:
+def test_memory_of_single_port_ram_after_mapping() -> None:
     config, size = preset("tiny"), 1 << 16
     shared = SharedMemory(config, SpramMemory(config, size))
     mapped = netlist(shared, "ice40up5k", {})
     assert cell_counts(mapped)["SB_SPRAM256KA"] == 2
-    models = tmp_path / "models.v"
-    models.write_text(formal_models("ice40up5k"))
     run_bench(
         Gates(shared),
         bench="tidemill_verif.benches.board_memory",
         name="board-memory-ice40up5k",
         params={"size": size, "bus_bytes": config.axi_bytes, "undefined": True},
         seed=1,
-        sources=(mapped / f"{MODULE}.v", models),
+        sources=(mapped / f"{MODULE}.v", *cell_models("ice40up5k")),
     )
 
 

@@ -20,7 +20,7 @@ LUT4 = 5280
 """Tables of an iCE40UP5K, a flip-flop behind each (Lattice FPGA-DS-02008, "iCE40 UltraPlus Family")."""
 MULTIPLIERS = 8
 """SB_MAC16 of an iCE40UP5K."""
-SMALLEST_LUT4 = 28_356
+SMALLEST_LUT4 = 28_125
 """Tables of the smallest legal configuration with bridge and memory: `docs/fpga/ice40.md`."""
 
 _SYNTHESIS = """\
