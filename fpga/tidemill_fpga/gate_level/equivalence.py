@@ -52,7 +52,7 @@ BLOCKS: dict[str, Callable[[], wiring.Component]] = {
 
 _READ = """\
 {read}
-read_verilog models.v
+read_verilog -defer models.v
 hierarchy -top top
 proc
 flatten
