@@ -99,10 +99,11 @@ class MultiplierPair(wiring.Component):
 
 def pair_products(latency: int, a: Values, b: Values) -> Values:
     """What an SB_MAC16 of the iCE40 with two multipliers makes of the pairs `a`, `b` (int64 [N, 2], 8 bits signed), one
-    pair a cycle in each half: int64 [N, 2]. Raises `ToolError` where it cannot be built, or has no such cell."""
+    pair a cycle in each half: int64 [N, 2]. Raises `ToolError` where it cannot be built, or is not that cell alone."""
     mapped = netlist(MultiplierPair(latency), "ice40up5k", {"get_multiplier": multiplier_pairs(1)})
-    if cell_counts(mapped)["SB_MAC16"] != 1:
-        raise ToolError("the pair of multipliers is not in one SB_MAC16")
+    cells = {kind: count for kind, count in cell_counts(mapped).items() if not kind.startswith("$")}
+    if cells != {"SB_MAC16": 1}:
+        raise ToolError(f"the pair of multipliers is not one SB_MAC16 and nothing else: {cells}")
     first, second = ((values[:, 0] & 0xFF) | (values[:, 1] & 0xFF) << 8 for values in (a, b))
     both = _run(_library(mapped, "ice40up5k", 16, 16), latency, first, second)
     return np.stack([both << 48 >> 48, both << 32 >> 48], axis=1)
