@@ -6,9 +6,12 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
+from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.lib import io
 from click.testing import CliRunner
 
 from tidemill.cli import main
@@ -24,6 +27,7 @@ from tidemill_fpga.gate_level.equivalence import compare
 from tidemill_fpga.gate_level.multipliers import MultiplierPair, every_pair, pair_products
 from tidemill_fpga.gate_level.netlist import MODULE, netlist
 from tidemill_fpga.gate_level.wrong import spoil
+from tidemill_fpga.tools import QUIET
 
 
 def test_the_board_elaborates_with_the_cells_of_the_family() -> None:
@@ -34,6 +38,35 @@ def test_the_board_elaborates_with_the_cells_of_the_family() -> None:
     assert design.count("cell \\SB_PLL40_PAD ") == 1
     assert "set_io clk12_0__io 35" in pins
     assert "set_frequency clk12_0__io 12" in pins
+
+
+class Echo(Elaboratable):
+    """The board's clock, and its serial line through a register."""
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        board = find_board("icebreaker")
+        assert board.family.clock(m, platform.request("clk12", 0, dir="-"), 12e6, board.mhz) == board.mhz
+        serial = platform.request("uart", 0, dir="-")
+        m.submodules.rx = rx = io.Buffer("i", serial.rx)
+        m.submodules.tx = tx = io.Buffer("o", serial.tx)
+        line = Signal()
+        m.d.sync += line.eq(rx.i)
+        m.d.comb += tx.o.eq(line)
+        return m
+
+
+def test_a_design_becomes_a_bitstream(tmp_path: Path) -> None:
+    board = find_board("icebreaker")
+    plan = board.platform().prepare(Echo(), "top", emit_src=False)
+    (tmp_path / "design.il").write_text(plan.files["top.il"])
+    (tmp_path / "pins").write_text(board.family.constraints(plan))
+    board.family.synthesize(tmp_path, QUIET)
+    routed = board.family.route(tmp_path, 1, board.mhz, QUIET)
+    board.family.pack(tmp_path, QUIET)
+    assert routed.mhz >= board.mhz
+    assert routed.used["ICESTORM_PLL"] == 1
+    assert (tmp_path / "bitstream").read_bytes().startswith(b"\xff\x00\x00\xff\x7e\xaa\x99\x7e")
 
 
 @pytest.mark.parametrize("command", ["build", "report"])
