@@ -88,11 +88,11 @@ def test_memory_of_single_port_ram_after_mapping() -> None:
 
 
 def test_memory_of_block_ram_after_mapping_for_gowin() -> None:
-    config, size = preset("tiny"), 8192
+    config, size = preset("tiny"), 32 << 10
     shared = SharedMemory(config, OnChipMemory(config, size))
     mapped = netlist(shared, "gw5a", {})
     cells = cell_counts(mapped)
-    assert cells["SDPB"] + cells["SDPX9B"] + cells["DPX9B"] >= 4
+    assert cells["DPB"] == 16
     assert cells["RAM16SDP4"] > 0
     run_bench(
         Gates(shared),
