@@ -68,4 +68,4 @@ def test_a_clock_that_the_pll_cannot_make_is_an_error() -> None:
 
 
 def test_boards_are_found_by_name() -> None:
-    assert find_board("ulx3s-85f").preset == "base"
+    assert find_board("ulx3s-85f").preset == "tiny"
