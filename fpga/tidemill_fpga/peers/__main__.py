@@ -46,6 +46,7 @@ def main(tiny_tpu: Path | None, axis: Path | None, seeds: int, no_build: bool, p
     except (FitError, ToolError) as error:
         raise click.ClickException(str(error)) from None
     first, second = ([row for row in part if row] for part in (results[: len(peers)], results[len(peers) :]))
+    missing = [array.title for array, row in zip(arrays, results, strict=True) if row is None]
     for title, rows in (("int8 arrays", peer_table(first)), ("shapes", shape_table(second))):
         table = Table(*rows[0], title=title)
         for row in rows[1:]:
@@ -54,7 +55,7 @@ def main(tiny_tpu: Path | None, axis: Path | None, seeds: int, no_build: bool, p
     if page:
         options = f"--tiny-tpu FOLDER --axis-systolic-array FOLDER --seeds {seeds}{' --no-build' if no_build else ''}"
         command = f"python -m tidemill_fpga.peers {options} --markdown docs/fpga/arrays.md"
-        page.write_text(markdown(command, first, second, [TINY_TPU, *AXIS]), encoding="utf-8")
+        page.write_text(markdown(command, first, second, [TINY_TPU, *AXIS], missing), encoding="utf-8")
 
 
 def _measure(arrays: Sequence[Array], seeds: Sequence[int]) -> list[Measured]:

@@ -57,6 +57,11 @@ class Array:
     hooks: Hooks
     library: str = ""
 
+    @property
+    def title(self) -> str:
+        """Name and size."""
+        return f"{self.name}, {self.rows} x {self.cols}, sums of {self.sum_bits} bits"
+
     def alone(self) -> str:
         """RTLIL of the array with its ports as pins: what its cells are counted in. Places, which change nothing there,
         are left out."""
