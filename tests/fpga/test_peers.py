@@ -174,6 +174,7 @@ def test_tables_divide_by_what_an_array_multiplies() -> None:
     assert peer_table([row])[1][2:] == ["2,880", "5,760", "144", "10.0", "20.0", "150.0", "150, 200, 100"]
     assert shape_table([row])[1][1] == "288"
     assert shape_table([row])[1][-1] == "43.2"
+    assert shape_table([replace(row, mhz=())])[1][-3:] == ["not yet", "", "not yet"]
     page = markdown("COMMAND", [row], [row], [TINY_TPU, *AXIS], [array.title])
     assert "Not measured yet:\n- two 4-bit weights a DSP block, in given places, 12 x 12, sums of 16 bits\n" in page
     assert TINY_TPU.commit[:12] in page

@@ -107,10 +107,11 @@ def measure(array: Array, seeds: Sequence[int], progress: Progress = lambda step
 
 
 def known(array: Array, seeds: Sequence[int]) -> Measured | None:
-    """What earlier calls of `measure` left in the cache for those of `seeds` that they took; None without any."""
+    """What earlier calls of `measure` left in the cache: the cells, and the clocks of those of `seeds` that they took,
+    maybe none; None without cells."""
     keys = _Keys.of(array, seeds)
     routed = [key for key in keys.routed if is_built(_KIND, key)]
-    return _load(array, keys.cells, routed) if routed and is_built(_KIND, keys.cells) else None
+    return _load(array, keys.cells, routed) if is_built(_KIND, keys.cells) else None
 
 
 @dataclass(frozen=True)
