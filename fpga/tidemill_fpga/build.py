@@ -6,18 +6,25 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import tidemill
+import tidemill_fpga
+import tidemill_hdl
 from tidemill.config import Config
 from tidemill_fpga.boards.board import Board, BoardTop
 from tidemill_fpga.families.family import FitError, Routed
-from tidemill_verif.cache import build_once, content_key
+from tidemill_verif.cache import build_once, content_key, tree_key
 
 Progress = Callable[[str, str], None]
 """Called with the step under way and the latest line of its tool."""
 
 FASTEST_MHZ = 400.0
 """No design on these devices goes faster; a larger number is a mistake."""
+
+_DESIGN, _PINS = "design.il", "pins"
+"""Files of the first step, as a family's tools expect them."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,24 @@ class Builder:
         self._netlist: Path | None = None
 
     def elaborate(self) -> tuple[str, str]:
-        """RTLIL of the board's top, and its pin constraints."""
+        """RTLIL of the board's top, and its pin constraints. Raises `FitError`."""
         self._progress("elaborate", "")
-        platform = self.board.platform()
-        for name, hook in self.board.family.hooks(self.config).items():
-            setattr(platform, name, hook)
-        plan = platform.prepare(BoardTop(self.board, self.config, self.mhz), "top", emit_src=False)
-        design = plan.files["top.il"]
-        return design.decode() if isinstance(design, bytes) else design, self.board.family.constraints(plan)
+        board = self.board
+
+        def make(folder: Path) -> None:
+            platform = board.platform()
+            for name, hook in board.family.hooks(self.config).items():
+                setattr(platform, name, hook)
+            plan = platform.prepare(BoardTop(board, self.config, self.mhz), "top", emit_src=False)
+            design = plan.files["top.il"]
+            (folder / _DESIGN).write_text(design.decode() if isinstance(design, bytes) else design)
+            (folder / _PINS).write_text(board.family.constraints(plan))
+
+        sources = tree_key(*(Path(package.__path__[0]) for package in (tidemill, tidemill_hdl, tidemill_fpga)))
+        versions = (version(package) for package in ("amaranth", "amaranth-boards"))
+        key = content_key(sources, *versions, board.name, str(board.memory), repr(self.config), f"{self.mhz!r}")
+        folder = build_once("fpga-design", key, make)
+        return (folder / _DESIGN).read_text(), (folder / _PINS).read_text()
 
     def synthesize(self) -> Path:
         """Folder with `netlist.json` and `pins`. Raises `ToolError`."""
@@ -77,8 +94,8 @@ class Builder:
             key = content_key(design, pins, family.tools, family.recipe, family.device)
 
             def make(folder: Path) -> None:
-                (folder / "design.il").write_text(design)
-                (folder / "pins").write_text(pins)
+                (folder / _DESIGN).write_text(design)
+                (folder / _PINS).write_text(pins)
                 family.synthesize(folder, lambda line: self._progress("synthesize", line))
 
             self._netlist = build_once("fpga-netlist", key, make)
@@ -91,7 +108,7 @@ class Builder:
 
         def make(folder: Path) -> None:
             # The tools see no further than their folder, so no symbolic links.
-            for name in ("netlist.json", "pins"):
+            for name in ("netlist.json", _PINS):
                 os.link(netlist / name, folder / name)
             routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
             routed.save(folder)

@@ -94,9 +94,9 @@ def test_selftest_passes(server: BoardServer) -> None:
 
 
 def test_random_faults_do_no_harm(board: Board) -> None:
-    trials = run_campaign(board, 10, seed=3)
+    trials = run_campaign(board, 6, seed=3)
     assert [str(trial) for trial in trials if not trial.harmless] == []
-    assert sum(trial.outcome.startswith("right") for trial in trials) >= 4
+    assert sum(trial.outcome.startswith("right") for trial in trials) >= 2
 
 
 @pytest.mark.parametrize("kind", ["drop", "double", "flip", "garbage"])
