@@ -82,7 +82,7 @@ class Builder:
 
         sources = tree_key(*(Path(package.__path__[0]) for package in (tidemill, tidemill_hdl, tidemill_fpga)))
         versions = (version(package) for package in ("amaranth", "amaranth-boards"))
-        key = content_key(sources, *versions, board.name, str(board.memory), repr(self.config), f"{self.mhz!r}")
+        key = content_key(sources, *versions, board.name, str(board.memory), repr(self.config), repr(self.mhz))
         folder = build_once("fpga-design", key, make)
         return (folder / _DESIGN).read_text(), (folder / _PINS).read_text()
 

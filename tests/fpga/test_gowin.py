@@ -9,8 +9,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from amaranth.hdl import ClockSignal, Instance, Module, ResetSignal, Value
-from amaranth.lib import io, wiring
+from amaranth.hdl import Module
+from amaranth.lib import io
 from click.testing import CliRunner
 
 from tidemill.cli import main
@@ -21,6 +21,7 @@ from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.gowin import Gowin, pll_settings
 from tidemill_fpga.families.gowin_multipliers import dsp_multiplier
 from tidemill_fpga.gate_level.behaviour import statements
+from tidemill_fpga.gate_level.device import Gates
 from tidemill_fpga.gate_level.equivalence import compare
 from tidemill_fpga.gate_level.multipliers import corner_pairs, every_pair, products
 from tidemill_fpga.gate_level.netlist import MODULE, cell_counts, cell_models, netlist
@@ -145,28 +146,12 @@ def test_products_of_17_bits_are_right(kind: str, latency: int) -> None:
     assert np.array_equal(products(kind, 17, 17, latency, a, b), a * b)
 
 
-class Mapped(wiring.Component):
-    """The ports of `component`, driven by its netlist."""
-
-    def __init__(self, component: wiring.Component) -> None:
-        super().__init__(component.signature)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        ports: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
-        for path, member, value in self.signature.flatten(self):
-            name = "__".join(str(part) for part in path)
-            ports[f"{'i' if member.flow is wiring.In else 'o'}_{name}"] = Value.cast(value)
-        m.submodules.netlist = Instance(MODULE, **ports)
-        return m
-
-
 def test_the_scratchpad_serves_its_ports_after_mapping() -> None:
     scratchpad = Scratchpad(preset("tiny"))
     mapped = netlist(scratchpad, "gw5a", {})
     assert cell_counts(mapped)["DPX9B"] == 8
     run_bench(
-        Mapped(scratchpad),
+        Gates(scratchpad),
         bench="tidemill_verif.benches.scratchpad",
         name="scratchpad-gw5a",
         params={"preset": "tiny"},

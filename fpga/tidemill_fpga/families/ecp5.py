@@ -11,6 +11,7 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config
+from tidemill_fpga.families.common import check_block_rams, check_wide_multipliers, wide_multipliers
 from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
 from tidemill_fpga.families.family import FitError
@@ -122,27 +123,13 @@ class Ecp5(NextpnrFamily):
 
     def check(self, config: Config, memory: int) -> None:
         """See `Family.check`."""
-        wide = self._wide_multipliers(config)
-        if wide > self._device.dsp:
-            raise FitError(
-                f"configuration {config.name!r} needs {wide} 16-bit multipliers; {self._part} has {self._device.dsp}"
-            )
-        rams = (
-            config.spad_banks * _rams(8 * config.rows, config.spad_rows // config.spad_banks)
-            + config.acc_banks * _rams(32 * config.cols, config.acc_rows // config.acc_banks)
-            + config.requant_lanes
-            + _rams(config.axi_data_width, memory * 8 // config.axi_data_width)
-        )
-        if rams > self._device.bram:
-            raise FitError(
-                f"configuration {config.name!r} with {memory} bytes of memory needs {rams} block RAMs; "
-                f"{self._part} has {self._device.bram}"
-            )
+        check_wide_multipliers(config, self._part, self._device.dsp)
+        check_block_rams(config, memory, self._part, self._device.bram, GEOMETRIES)
 
     def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
         """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains; local
         memories in block RAMs with their output registers."""
-        left = self._device.dsp - self._wide_multipliers(config)
+        left = self._device.dsp - wide_multipliers(config)
 
         def get_multiplier(multiplier: Multiplier) -> Module:
             nonlocal left
@@ -154,11 +141,6 @@ class Ecp5(NextpnrFamily):
             return fabric_multiplier(multiplier)
 
         return {"get_multiplier": get_multiplier, "get_row_memory": row_memory}
-
-    @staticmethod
-    def _wide_multipliers(config: Config) -> int:
-        """Four a requantizer lane, one a lane of the vector ALU."""
-        return 4 * config.requant_lanes + config.cols
 
     def clock(self, m: Module, port: io.PortLike, pin_hz: float, mhz: float) -> float:
         """See `Family.clock`."""
@@ -224,8 +206,3 @@ class Ecp5(NextpnrFamily):
     def packing(self) -> list[str]:
         """See `NextpnrFamily.packing`."""
         return ["--compress", "--input", "routed", "--bit", "bitstream"]
-
-
-def _rams(width: int, depth: int) -> int:
-    """DP16KD of a memory: 512 words of 36 bits, 1024 of 18, 2048 of 9, ..., whatever takes fewest."""
-    return min(-(-width // columns) * -(-depth // rows) for rows, columns in GEOMETRIES)

@@ -11,8 +11,14 @@ from amaranth.lib import io
 from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config, preset
+from tidemill_fpga.families.common import (
+    check_block_rams,
+    check_wide_multipliers,
+    inferred_multiplier,
+    wide_multipliers,
+)
 from tidemill_fpga.families.family import FitError
-from tidemill_fpga.families.gowin_multipliers import dsp_multiplier, inferred_multiplier
+from tidemill_fpga.families.gowin_multipliers import dsp_multiplier
 from tidemill_fpga.families.nextpnr import NextpnrFamily
 from tidemill_fpga.tools import GOWIN_PACK, NEXTPNR_GOWIN
 from tidemill_hdl.prim.multiplier import Multiplier
@@ -126,22 +132,9 @@ class Gowin(NextpnrFamily):
     def check(self, config: Config, memory: int) -> None:
         """See `Family.check`."""
         device = self._device
-        wide = self._wide_multipliers(config)
-        if device.dsp and wide > device.dsp:
-            raise FitError(
-                f"configuration {config.name!r} needs {wide} 16-bit multipliers; {self._die} has {device.dsp}"
-            )
-        rams = (
-            config.spad_banks * _rams(8 * config.rows, config.spad_rows // config.spad_banks)
-            + config.acc_banks * _rams(32 * config.cols, config.acc_rows // config.acc_banks)
-            + config.requant_lanes
-            + _rams(config.axi_data_width, memory * 8 // config.axi_data_width)
-        )
-        if rams > device.rams:
-            raise FitError(
-                f"configuration {config.name!r} with {memory} bytes of memory needs {rams} block RAMs; "
-                f"{self._die} has {device.rams}"
-            )
+        if device.dsp:
+            check_wide_multipliers(config, self._die, device.dsp)
+        check_block_rams(config, memory, self._die, device.rams, _GEOMETRIES)
         if device.flip_flops < _TINY_FLIP_FLOPS and _at_least(config, preset("tiny")):
             raise FitError(
                 f"configuration {config.name!r} needs {_TINY_FLIP_FLOPS:,} flip-flops or more; "
@@ -152,7 +145,7 @@ class Gowin(NextpnrFamily):
         """Multipliers of the array in DSP blocks as far as the wide ones, which Yosys puts there, leave any."""
         if not self._device.dsp:
             return {}
-        left = 2 * (self._device.dsp - self._wide_multipliers(config))
+        left = 2 * (self._device.dsp - wide_multipliers(config))
 
         def get_multiplier(multiplier: Multiplier) -> Module:
             nonlocal left
@@ -162,11 +155,6 @@ class Gowin(NextpnrFamily):
             return inferred_multiplier(multiplier)
 
         return {"get_multiplier": get_multiplier}
-
-    @staticmethod
-    def _wide_multipliers(config: Config) -> int:
-        """Four a requantizer lane, one a lane of the vector ALU."""
-        return 4 * config.requant_lanes + config.cols
 
     def clock(self, m: Module, port: io.PortLike, pin_hz: float, mhz: float) -> float:
         """See `Family.clock`: the pin's own clock where that is asked for, else the rPLL's."""
@@ -234,8 +222,3 @@ def _at_least(config: Config, other: Config) -> bool:
     """Whether no number of `config` is below that of `other`."""
     mine, theirs = dataclasses.asdict(config), dataclasses.asdict(other)
     return all(mine[field] >= value for field, value in theirs.items() if isinstance(value, int))
-
-
-def _rams(width: int, depth: int) -> int:
-    """Block RAMs of a memory, in whatever shape takes fewest."""
-    return min(-(-width // columns) * -(-depth // rows) for rows, columns in _GEOMETRIES)

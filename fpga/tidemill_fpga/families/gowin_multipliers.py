@@ -49,8 +49,3 @@ def dsp_multiplier(multiplier: Multiplier) -> Module:
         o_DOUT=block,
     )
     return m
-
-
-def inferred_multiplier(multiplier: Multiplier) -> Module:
-    """`multiplier` as a product that Yosys maps: a DSP block without its registers, or tables and ALUs."""
-    return multiplier.elaborate(None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 
+from tidemill_fpga.families.common import inferred_multiplier
 from tidemill_hdl.prim.multiplier import Multiplier
 
 PRODUCTS = 2
@@ -26,10 +27,9 @@ def multiplier_pairs(cells: int) -> Callable[[Multiplier], Module]:
 
     def get_multiplier(multiplier: Multiplier) -> Module:
         nonlocal left
-        m = Module()
         if max(multiplier.a_bits, multiplier.b_bits) > HALF_BITS or not (left or multiplier.latency in halves):
-            _in_tables(m, multiplier)
-            return m
+            return inferred_multiplier(multiplier)
+        m = Module()
         if multiplier.latency in halves:
             a, b, product = halves.pop(multiplier.latency)
         else:
@@ -88,17 +88,3 @@ def _cell(latency: int, a: Value, b: Value, products: Value) -> Instance:
         i_D=Const(0, 16),
         o_O=products,
     )
-
-
-def _in_tables(m: Module, multiplier: Multiplier) -> None:
-    """What `Multiplier` has without a platform: an inferred product between registers."""
-    a, b = multiplier.a, multiplier.b
-    if multiplier.latency > 1:
-        a, b = Signal.like(a, reset_less=True), Signal.like(b, reset_less=True)
-        m.d.sync += [a.eq(multiplier.a), b.eq(multiplier.b)]
-    product: Value = a * b
-    for _ in range(max(1, multiplier.latency - 1)):
-        register = Signal.like(multiplier.p, reset_less=True, name="register")
-        m.d.sync += register.eq(product)
-        product = register
-    m.d.comb += multiplier.p.eq(product)

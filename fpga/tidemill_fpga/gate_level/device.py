@@ -21,7 +21,7 @@ from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_models, is
 from tidemill_fpga.tools import ToolError
 from tidemill_hdl.top import Npu
 from tidemill_verif.cache import build_once, content_key, tree_key
-from tidemill_verif.rtl_device.build import Variant, port_table
+from tidemill_verif.rtl_device.build import Variant
 from tidemill_verif.rtl_device.model import RtlDevice
 
 _FLAGS = ("-fno-dfg", *CELL_FLAGS, "-MAKEFLAGS", "OPT_FAST=-O1")
@@ -37,11 +37,11 @@ class Gates(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        values = {"clk": ClockSignal(), "rst": ResetSignal()}
-        for path, _, value in self.signature.flatten(self):
-            values["__".join(str(part) for part in path)] = Value.cast(value)
-        connections = [("i" if is_input else "o", name, values[name]) for name, _, is_input in port_table(self)]
-        m.submodules.netlist = Instance(MODULE, *connections)
+        ports: dict[str, Value] = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in self.signature.flatten(self):
+            name = "__".join(str(part) for part in path)
+            ports[f"{'i' if member.flow is In else 'o'}_{name}"] = Value.cast(value)
+        m.submodules.netlist = Instance(MODULE, **ports)
         return m
 
 

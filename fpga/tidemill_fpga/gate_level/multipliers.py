@@ -16,8 +16,8 @@ from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from tidemill_fpga.families import gowin_multipliers
+from tidemill_fpga.families.common import inferred_multiplier
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
-from tidemill_fpga.families.gowin_multipliers import inferred_multiplier
 from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
 from tidemill_fpga.gate_level.netlist import CELL_FLAGS, MODULE, cell_counts, cell_models, models_key, netlist
 from tidemill_fpga.tools import ToolError
