@@ -38,7 +38,7 @@ def library(config: Config, memory: int, clock_hz: int, baud: int) -> Path:
     def build(folder: Path) -> None:
         verilog = verilog_file(Soc(config, memory=memory, clock_hz=clock_hz, baud=baud))
         command = [str(verilator_bin() / "verilator"), *_FLAGS, "--Mdir", str(folder / "obj")]
-        command += ["-CFLAGS", "-fPIC -std=c++20 -Os", str(WAIVERS), str(verilog), str(HARNESS)]
+        command += ["-CFLAGS", "-fPIC -std=c++20 -O2", str(WAIVERS), str(verilog), str(HARNESS)]
         result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)
         if result.returncode:
             said = (result.stderr or result.stdout).strip()[-2000:]

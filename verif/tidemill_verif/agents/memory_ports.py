@@ -8,6 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import Event, RisingEdge
 
+from tidemill_verif.agents.ports import Input
 from tidemill_verif.agents.streams import Stalls
 
 
@@ -49,6 +50,7 @@ class ReadRequester:
     async def _run(self) -> None:
         port = {name: getattr(self._dut, f"{self._prefix}__{name}") for name in
                 ("req__valid", "req__ready", "req__payload", "rsp_valid", "rsp_data", "stall")}  # fmt: skip
+        req_valid = Input(port["req__valid"])
         cycle, offering = 0, False
         while True:
             await RisingEdge(self._dut.clk)
@@ -67,7 +69,7 @@ class ReadRequester:
             if not offering and self._pending and not self._stalls():
                 offering = True
                 port["req__payload"].value = self._pending[0]
-            port["req__valid"].value = int(offering)
+            req_valid.put(offering)
 
 
 class WriteRequester:
@@ -100,6 +102,7 @@ class WriteRequester:
     async def _run(self) -> None:
         port = {name: getattr(self._dut, f"{self._prefix}__{name}") for name in
                 ("req__valid", "req__ready", "req__payload", "stall")}  # fmt: skip
+        req_valid = Input(port["req__valid"])
         offering = False
         while True:
             await RisingEdge(self._dut.clk)
@@ -113,4 +116,4 @@ class WriteRequester:
                 offering = True
                 row, value = self._pending[0]
                 port["req__payload"].value = row | value << self._index_bits
-            port["req__valid"].value = int(offering)
+            req_valid.put(offering)

@@ -14,6 +14,8 @@ from typing import Any
 import cocotb
 from cocotb.triggers import Event, RisingEdge
 
+from tidemill_verif.agents.ports import Input
+
 
 class Stalls:
     """Decides cycle by cycle whether an agent stalls.
@@ -53,7 +55,7 @@ class StreamSource:
 
     def __init__(self, dut: Any, prefix: str, clk: Any = None, *, seed: int | str = 0, stall: float = 0.4) -> None:
         self._clk = dut.clk if clk is None else clk
-        self._valid = getattr(dut, f"{prefix}__valid")
+        self._valid = Input(getattr(dut, f"{prefix}__valid"))
         self._ready = getattr(dut, f"{prefix}__ready")
         self._payload = getattr(dut, f"{prefix}__payload", None)
         self._stalls = Stalls(f"{seed}/{prefix}/source", stall)
@@ -61,7 +63,7 @@ class StreamSource:
         self._accepted = Event()
         self.sent = 0
         """Transfers so far."""
-        self._valid.value = 0
+        self._valid.put(0)
         cocotb.start_soon(self._run())
 
     def put(self, payload: int) -> None:
@@ -87,7 +89,7 @@ class StreamSource:
     def clear(self) -> None:
         """Forget what is queued; for resets: an offered transfer is taken back."""
         self._pending.clear()
-        self._valid.value = 0
+        self._valid.put(0)
         self._accepted.set()
 
     async def _run(self) -> None:
@@ -105,7 +107,7 @@ class StreamSource:
                 offering = True
                 if self._payload is not None:
                     self._payload.value = self._pending[0]
-            self._valid.value = int(offering)
+            self._valid.put(offering)
 
 
 class StreamSink:
@@ -131,7 +133,7 @@ class StreamSink:
         self._rst = getattr(dut, "rst", None) if rst is None else rst
         self._prefix = prefix
         self._valid = getattr(dut, f"{prefix}__valid")
-        self._ready = getattr(dut, f"{prefix}__ready")
+        self._ready = Input(getattr(dut, f"{prefix}__ready"))
         self._payload = getattr(dut, f"{prefix}__payload", None)
         self._stalls = Stalls(f"{seed}/{prefix}/sink", stall)
         self._expected: deque[int] = deque()
@@ -141,7 +143,7 @@ class StreamSink:
         """Payloads received and not taken by `recv`."""
         self.count = 0
         """Transfers so far."""
-        self._ready.value = 0
+        self._ready.put(0)
         cocotb.start_soon(self._run())
 
     def expect(self, *payloads: int) -> None:
@@ -185,7 +187,7 @@ class StreamSink:
             else:
                 assert held is None, f"{self._prefix}: valid fell while not ready"
             ready = not self._stalls()
-            self._ready.value = int(ready)
+            self._ready.put(ready)
 
     def _take(self, payload: int) -> None:
         if self._checking:

@@ -19,8 +19,8 @@ from cocotbext.axi.axi_channels import AxiBTransaction, AxiRTransaction
 from tidemill.config import Config, preset
 from tidemill_verif.agents.axi_monitors import watch
 from tidemill_verif.agents.axi_rules import Limits
+from tidemill_verif.agents.ports import put, value
 from tidemill_verif.benches import params
-from tidemill_verif.benches.dma_models import put, value
 from tidemill_verif.coverage.sampling import dma as coverage
 
 SIZE = 1 << 16

@@ -11,6 +11,7 @@ from cocotb.handle import SimHandleBase
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
 from tidemill_hdl.dma.load import COMPLETIONS
+from tidemill_verif.agents.ports import put, value
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
     UPPER,
@@ -25,14 +26,12 @@ from tidemill_verif.benches.dma_models import (
     limits_program,
     moves,
     pc_of,
-    put,
     random_memory,
     random_program,
     read_bytes,
     sample_program,
     simulate,
     transfers,
-    value,
 )
 from tidemill_verif.coverage.collect import wanted
 from tidemill_verif.coverage.sampling import dma as coverage

@@ -20,6 +20,7 @@ from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.golden.dma import Walk, walk
 from tidemill.isa import ACC_SPACE, encode
+from tidemill_verif.agents.ports import put, value
 from tidemill_verif.coverage.sampling import dma as coverage
 
 MEMORY_BYTES = 1 << 16
@@ -42,16 +43,6 @@ class Model(Protocol):
 
     def sample(self, cycle: int) -> None: ...
     def drive(self, cycle: int) -> None: ...
-
-
-def value(dut: SimHandleBase, name: str) -> int:
-    """The port called `name` as an unsigned number."""
-    return int(getattr(dut, name).value)
-
-
-def put(dut: SimHandleBase, name: str, number: int) -> None:
-    """Sets the input called `name`."""
-    getattr(dut, name).value = number
 
 
 class Readiness:

@@ -9,6 +9,7 @@ from cocotb.handle import SimHandleBase
 
 from tidemill.config import Config, preset
 from tidemill.csr import Cause
+from tidemill_verif.agents.ports import put, value
 from tidemill_verif.benches import params
 from tidemill_verif.benches.dma_models import (
     UPPER,
@@ -23,12 +24,10 @@ from tidemill_verif.benches.dma_models import (
     limits_program,
     moves,
     pc_of,
-    put,
     random_program,
     sample_program,
     simulate,
     transfers,
-    value,
 )
 from tidemill_verif.coverage.collect import wanted
 from tidemill_verif.coverage.sampling import dma as coverage

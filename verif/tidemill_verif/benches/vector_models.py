@@ -18,6 +18,7 @@ from tidemill.config import Config
 from tidemill.golden.requant import requantize
 from tidemill.golden.vector import ALU, clamp, fold, lane_max, lane_sum, post_lut, saturate_int8
 from tidemill.isa import ACC_SPACE, BY_MNEMONIC, Post, RequantMode, decode
+from tidemill_verif.agents.ports import Input
 from tidemill_verif.agents.streams import Stalls
 from tidemill_verif.coverage.sampling import vector as coverage
 
@@ -52,13 +53,14 @@ class PortedMemory:
 
     async def _serve_reads(self, port: str, stalls: Stalls, rng: random.Random) -> None:
         clk = self._dut.clk
-        valid, ready = getattr(self._dut, f"{port}__req__valid"), getattr(self._dut, f"{port}__req__ready")
+        valid = getattr(self._dut, f"{port}__req__valid")
+        ready, lost = Input(getattr(self._dut, f"{port}__req__ready")), Input(getattr(self._dut, f"{port}__stall"))
         payload = getattr(self._dut, f"{port}__req__payload")
-        rsp_valid, rsp_data = getattr(self._dut, f"{port}__rsp_valid"), getattr(self._dut, f"{port}__rsp_data")
+        rsp_valid, rsp_data = Input(getattr(self._dut, f"{port}__rsp_valid")), getattr(self._dut, f"{port}__rsp_data")
         pending: deque[tuple[int, int]] = deque()
         is_ready, cycle = False, 0
-        ready.value = rsp_valid.value = 0
-        lost = getattr(self._dut, f"{port}__stall")
+        ready.put(0)
+        rsp_valid.put(0)
         while True:
             await RisingEdge(clk)
             cycle += 1
@@ -69,21 +71,22 @@ class PortedMemory:
                 assert row < len(self.rows), f"{port}: row {row}"
                 pending.append((cycle + READ_LATENCY - 1, self._bits(row)))
             deliver = bool(pending) and pending[0][0] <= cycle and not stalls()
-            rsp_valid.value = int(deliver)
+            rsp_valid.put(deliver)
             rsp_data.value = pending.popleft()[1] if deliver else rng.getrandbits(8)
             is_ready = not stalls()
-            ready.value = int(is_ready)
-            lost.value = int(is_ready and stalls())
+            ready.put(is_ready)
+            lost.put(is_ready and stalls())
 
     async def _serve_writes(self, port: str, stalls: Stalls, slow: bool) -> None:
         clk = self._dut.clk
-        valid, ready = getattr(self._dut, f"{port}__req__valid"), getattr(self._dut, f"{port}__req__ready")
-        payload, idle = getattr(self._dut, f"{port}__req__payload"), getattr(self._dut, f"{port}__idle")
+        valid = getattr(self._dut, f"{port}__req__valid")
+        ready, lost = Input(getattr(self._dut, f"{port}__req__ready")), Input(getattr(self._dut, f"{port}__stall"))
+        payload, idle = getattr(self._dut, f"{port}__req__payload"), Input(getattr(self._dut, f"{port}__idle"))
         row_bits = (len(self.rows) - 1).bit_length()
         pending: deque[int] = deque()
         is_ready = False
-        ready.value, idle.value = 0, 1
-        lost = getattr(self._dut, f"{port}__stall")
+        ready.put(0)
+        idle.put(1)
         while True:
             await RisingEdge(clk)
             if pending and not (slow and stalls()):
@@ -92,10 +95,10 @@ class PortedMemory:
                 self.rows[request & ((1 << row_bits) - 1)] = np.frombuffer(data, self._dtype)
             if valid.value and is_ready and not self._dut.rst.value:
                 pending.append(int(payload.value))
-            idle.value = int(not pending)
+            idle.put(not pending)
             is_ready = len(pending) < 4 and not stalls()
-            ready.value = int(is_ready)
-            lost.value = int(is_ready and stalls())
+            ready.put(is_ready)
+            lost.put(is_ready and stalls())
 
 
 def _zero_strides() -> dict[str, int]:

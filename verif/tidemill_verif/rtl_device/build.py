@@ -67,7 +67,7 @@ class Variant:
     flat: str = ""
     memories: bool = True
     flags: tuple[str, ...] = ()
-    optimize: str = "-Os"
+    optimize: str = "-O2"
 
 
 def port_table(npu: wiring.Component) -> list[tuple[str, int, bool]]:
@@ -153,7 +153,7 @@ def _build(config: Config, trace: str, variant: Variant | None, folder: Path) ->
         flags += " -DTIDEMILL_COVERAGE"
     else:
         # With coverage there are megabytes of C++ that run once, which Verilator leaves unoptimized.
-        flags += f" {variant.optimize if variant else '-Os'}"
+        flags += f" {variant.optimize if variant else '-O2'}"
     sources = [verilog_file(design, positions=code), *(variant.sources if variant else ()), HARNESS]
     command += ["-CFLAGS", flags, str(WAIVERS), *map(str, sources)]
     result = subprocess.run(command, env=build_env(), capture_output=True, text=True, check=False)

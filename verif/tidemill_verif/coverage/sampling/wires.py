@@ -8,6 +8,7 @@ from typing import Any
 import cocotb
 from cocotb.triggers import RisingEdge
 
+from tidemill_verif.agents.ports import value
 from tidemill_verif.coverage.collect import hit, wanted
 
 
@@ -16,13 +17,9 @@ class Wires:
 
     def __init__(self, dut: Any) -> None:
         self._dut = dut
-        self._handles: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> int:
-        handle = self._handles.get(name)
-        if handle is None:
-            handle = self._handles[name] = getattr(self._dut, name)
-        return int(handle.value)
+        return value(self._dut, name)
 
     def transfer(self, stream: str) -> bool:
         """Whether `stream` moves an item in this cycle."""
