@@ -11,25 +11,6 @@ from typing import Any
 
 from cocotb.handle import SimHandleBase
 
-_handles: dict[str, Any] = {}
-_written: dict[str, int] = {}
-
-
-def value(dut: SimHandleBase, name: str) -> int:
-    """The port of `dut`, the simulation's top, called `name` as an unsigned number."""
-    if name not in _handles:
-        _handles[name] = getattr(dut, name)
-    return int(_handles[name].value)
-
-
-def put(dut: SimHandleBase, name: str, number: int) -> None:
-    """Sets the input of `dut`, the simulation's top, called `name`, which nothing but this function may write."""
-    if _written.get(name) != number:
-        if name not in _handles:
-            _handles[name] = getattr(dut, name)
-        _handles[name].value = number
-        _written[name] = number
-
 
 class Input:
     """An input of the design, whose handle is `port`, for an agent that sets it in every cycle and alone."""
@@ -42,3 +23,21 @@ class Input:
         """Sets the input, if another number stands there."""
         if self._written != number:
             self._port.value = self._written = number
+
+
+_handles: dict[str, Any] = {}
+_inputs: dict[str, Input] = {}
+
+
+def value(dut: SimHandleBase, name: str) -> int:
+    """The port of `dut`, the simulation's top, called `name` as an unsigned number."""
+    if name not in _handles:
+        _handles[name] = getattr(dut, name)
+    return int(_handles[name].value)
+
+
+def put(dut: SimHandleBase, name: str, number: int) -> None:
+    """Sets the input of `dut`, the simulation's top, called `name`, which nothing but this function may write."""
+    if name not in _inputs:
+        _inputs[name] = Input(getattr(dut, name))
+    _inputs[name].put(number)
