@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from tidemill.config import Config
 from tidemill.isa import OPS, Combine
 from tidemill_hdl.interfaces import acc_row
+from tidemill_hdl.prim.multiplier import Multiplier
 from tidemill_hdl.vector.requantizer import add_with_carry
 
 
@@ -89,7 +90,7 @@ class VectorAlu(wiring.Component):
     Throughput one pair a cycle; no backpressure. After reset empty.
     """
 
-    latency = 3
+    latency = 4
     """Cycles from the operands that close a window to its row."""
 
     def __init__(self, config: Config) -> None:
@@ -129,29 +130,34 @@ class VectorAlu(wiring.Component):
         for combine, flag in fold.items():
             m.d.sync += flag.eq(Cat(self.opcode == op.opcode for op in ALU_OPS if op.combine is combine).any())
 
-        valid = Signal(2)
-        first = Signal(2)
-        final = Signal(2)
+        valid = Signal(3)
+        first = Signal(3)
+        final = Signal(3)
         m.d.sync += [
             valid.eq(Cat(self.valid, valid)),
             first.eq(Cat(self.first, first)),
             final.eq(Cat(self.final, final)),
-            self.o_valid.eq(valid[1] & final[1]),
+            self.o_valid.eq(valid[2] & final[2]),
         ]
         for lane in range(self.config.cols):
             result = self._operate(m, lane, selected, subtract, left)
-            self._fold(m, lane, result, valid[1], first[1], fold)
+            self._fold(m, lane, result, valid[2], first[2], fold)
         return m
 
     def _operate(self, m: Module, lane: int, selected: dict[str, Signal], subtract: Signal, left: Signal) -> Signal:
-        """Two stages: the shared terms, then the operation's result, which is returned."""
+        """Three stages: the operands, the shared terms, then the operation's result, which is returned."""
 
         def register(name: str, shape: ShapeLike) -> Signal:
             return Signal(shape, name=f"{name}{lane}", reset_less=True)
 
-        a_in, b_in = self.a[lane], self.b[lane]
+        a_in, b_in = register("a_in", signed(32)), register("b_in", signed(32))
         a, b = register("a", signed(32)), register("b", signed(32))
-        total, product = register("total", signed(33)), register("product", signed(32))
+        total = register("total", signed(33))
+        m.submodules[f"multiplier{lane}"] = multiplier = Multiplier(16, 16, latency=2)
+        m.d.comb += [
+            multiplier.a.eq(self.a[lane][:16].as_signed()),
+            multiplier.b.eq(self.b[lane][:16].as_signed()),
+        ]
         below, above = register("below", 1), register("above", 1)
         # Left shifts are right shifts of the mirrored word.
         word = Mux(left, Cat(reversed(a_in)), Cat(a_in))
@@ -162,10 +168,11 @@ class VectorAlu(wiring.Component):
             word = Mux(take, Cat(word[level:], fill_in.replicate(level)), word)
         wide_a, wide_b = Cat(a_in, a_in[31]), Cat(b_in, b_in[31])
         m.d.sync += [
+            a_in.eq(self.a[lane]),
+            b_in.eq(self.b[lane]),
             a.eq(a_in),
             b.eq(b_in),
             total.eq(add_with_carry(wide_a, wide_b ^ subtract.replicate(33), subtract, 33)),
-            product.eq(a_in[:16].as_signed() * b_in[:16].as_signed()),
             half_shifted.eq(word),
             fill.eq(fill_in),
             fine.eq(b_in[:3]),
@@ -179,7 +186,7 @@ class VectorAlu(wiring.Component):
             a=a,
             b=b,
             total=total,
-            product=product,
+            product=multiplier.p,
             shifted=Mux(left, Cat(reversed(word)), word),
             limited=Mux(above, self.high, Mux(below, self.low, a)),
         )

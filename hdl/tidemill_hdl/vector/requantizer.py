@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.isa import RequantMode
+from tidemill_hdl.prim.multiplier import Multiplier
 
 _UNIT = 31
 """Back shift that brings the binary point of a product (31 fraction bits) to bit 0."""
@@ -157,23 +158,15 @@ class Requantizer(wiring.Component):
         wraps = tflite & magnitude[31]
         round_up = onnx & magnitude[7] & (magnitude[8] | magnitude[:7].any())
         operand = Mux(onnx, magnitude[8:], magnitude ^ wraps.replicate(32))
-        x, neg, back, mul_leading_zeros, mul = pipe.stage(
-            x=Mux(flush, 0, (operand + (wraps | round_up))[:32]),
+        x = Mux(flush, 0, (operand + (wraps | round_up))[:32])
+        products = self._products(m, x, mul)
+        neg, back, mul_leading_zeros = pipe.stage(
             neg=Mux(wraps, ~neg | ~magnitude[:31].any(), neg),
             back=Mux(onnx, back + leading_zeros, back).as_signed()[:10].as_signed(),
             mul_leading_zeros=mul_leading_zeros,
-            mul=mul,
         )
-
-        # 32x31 product from four 16x16 multipliers.
-        low, mid_a, mid_b, high, neg, back = pipe.stage(
-            low=x[:16] * mul[:16],
-            mid_a=x[16:] * mul[:16],
-            mid_b=x[:16] * mul[16:],
-            high=x[16:] * mul[16:],
-            neg=neg,
-            back=Mux(onnx, back + mul_leading_zeros, back).as_signed()[:10].as_signed(),
-        )
+        neg, back = pipe.stage(neg=neg, back=Mux(onnx, back + mul_leading_zeros, back).as_signed()[:10].as_signed())
+        low, mid_a, mid_b, high = products
         low, mid, high, neg, back = pipe.stage(low=low, mid=mid_a + mid_b, high=high, neg=neg, back=back)
         product, neg, back = pipe.stage(
             product=Cat(low[:16], (Cat(low[16:], high) + mid)[:48])[:64], neg=neg, back=back
@@ -223,3 +216,18 @@ class Requantizer(wiring.Component):
         if pipe.latency != self.latency:
             raise AssertionError(f"the pipeline has {pipe.latency} stages, latency says {self.latency}")
         return m
+
+    @staticmethod
+    def _products(m: Module, x: Value, mul: Value) -> list[Value]:
+        """Low, both middle and high products of the halves of `x` (32 bits) and `mul` (31 bits), two stages later."""
+        products: list[Value] = []
+        for name, a, b in (
+            ("low", x[:16], mul[:16]),
+            ("mid_a", x[16:32], mul[:16]),
+            ("mid_b", x[:16], mul[16:31]),
+            ("high", x[16:32], mul[16:31]),
+        ):
+            m.submodules[name] = multiplier = Multiplier(17, 17, latency=2)
+            m.d.comb += [multiplier.a.eq(a.as_unsigned()), multiplier.b.eq(b.as_unsigned())]
+            products.append(multiplier.p[: len(a) + len(b)].as_unsigned())
+        return products

@@ -96,7 +96,7 @@ class Timing:
 
     vector_setup: int = 3
     """From a vector operation leaving the queue to its first operand read."""
-    vector_pipeline: int = 17
+    vector_pipeline: int = 18
     """From the last operand read to the next operation leaving the queue."""
     vector_requant: int = 23
     """Extra pipeline cycles of requantization."""
@@ -104,9 +104,9 @@ class Timing:
     """Extra pipeline cycles of a table look-up."""
     vector_reduce: int = 10
     """Extra pipeline cycles of a lane reduction."""
-    vector_param: int = 30
+    vector_param: int = 31
     """From vx.param leaving the queue to the next operation leaving it."""
-    vector_lut: int = 274
+    vector_lut: int = 275
     """The same for vx.lut: one table entry a cycle."""
     vector_done: int = 1
     """From the next operation being allowed to done."""
