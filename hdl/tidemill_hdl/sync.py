@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -58,7 +58,7 @@ class Sync(wiring.Component):
     ------
     An instruction that need not wait: 2 or 3 cycles from `i_instr` to `o_instr`, one a cycle.
     `done` in cycle 0 offers the instruction that waits for it in cycle 4; a queue's head
-    with a wait mask takes 2 cycles more than one without. Grants happen at most every second cycle.
+    with a wait mask takes 2 cycles more than one without. Grants happen at most every third cycle.
     After reset all queues are empty and all semaphores zero.
     """
 
@@ -94,6 +94,8 @@ class Sync(wiring.Component):
         offered = Signal(len(ENGINES))
         could_go = Signal(len(ENGINES))
         grant = Signal(len(ENGINES))
+        granted = Signal()
+        taken = Signal(self.config.semaphores)
         heads = [Signal(EngineInstruction, name=f"head{i}", reset_less=True) for i in engines]
         masks = [head.word[WAIT.lo : WAIT.hi + 1] for head in heads]
         taken_in, taken_out = Signal(len(ENGINES)), Signal(len(ENGINES))
@@ -121,10 +123,18 @@ class Sync(wiring.Component):
             with m.Elif(grant[i]):
                 m.d.sync += offered[i].eq(1)
 
-            # A grant may have taken what this look found: look again.
-            m.d.sync += could_go[i].eq(held[i] & ~offered[i] & ~(masks[i] & ~above_zero).any() & ~grant.any())
-            clash = Cat(could_go[j] & (masks[i] & masks[j]).any() for j in range(i)).any() if i else 0
-            m.d.comb += grant[i].eq(could_go[i] & ~clash)
+            # A grant may have taken what this look found, and is subtracted a cycle later: look again.
+            m.d.sync += could_go[i].eq(
+                held[i] & ~offered[i] & ~(masks[i] & ~above_zero).any() & ~grant.any() & ~granted
+            )
+            # A head that could go stays, so its overlaps of the cycle before still hold.
+            overlaps = Signal(i, name=f"overlaps{i}", reset_less=True)
+            m.d.sync += overlaps.eq(Cat((masks[i] & masks[j]).any() for j in range(i)))
+            m.d.comb += grant[i].eq(could_go[i] & ~(could_go[:i] & overlaps).any())
+        m.d.sync += [
+            granted.eq(grant.any()),
+            taken.eq(Cat(Cat(grant[i] & masks[i][s] for i in engines).any() for s in semaphores)),
+        ]
 
         # ---- semaphores
         overflow = Signal(self.config.semaphores)
@@ -133,8 +143,9 @@ class Sync(wiring.Component):
             count = Signal(self.config.semaphore_width, name=f"count{s}")
             added = Signal(range(DONE_PORTS + 1), name=f"added{s}")
             total = Signal(max(self.config.semaphore_width, 3) + 1, name=f"total{s}")
+            change = Signal(signed(4), name=f"change{s}")
             m.d.sync += added.eq(_sum([port.valid & port.signal[s] for port in self.done]))
-            m.d.comb += total.eq(count + added - Cat(grant[i] & masks[i][s] for i in engines).any())
+            m.d.comb += [change.eq(added - taken[s]), total.eq(count + change)]
             m.d.sync += [count.eq(total), above_zero[s].eq(total != 0), overflow[s].eq(total > largest)]
         with m.If(overflow.any() & ~self.fault.valid):
             m.d.sync += [
