@@ -11,14 +11,28 @@ from tidemill_hdl.prim.multiplier import Multiplier
 
 _UNIT = 31
 """Back shift that brings the binary point of a product (31 fraction bits) to bit 0."""
-_FRONT_LEVELS = ((16,), (8, 4), (2, 1))
 _BACK_LEVELS = ((32, 16), (8, 4), (2, 1))
-"""Shifter levels of each pipeline stage."""
+"""Levels of the back shifter in each pipeline stage."""
 
 
 def add_with_carry(a: Value, b: Value, carry: Value, width: int) -> Value:
     """a + b + carry on one carry chain, modulo 2**width; `a` and `b` have `width` bits."""
     return (Cat(C(1, 1), a).as_unsigned() + Cat(carry, b).as_unsigned())[1 : width + 1]
+
+
+def _leading_zeros(word: Value) -> tuple[Value, Value]:
+    """Zeros above the topmost one of 16 bits, 15 if there is none: whether at least 8, and the rest in 3 bits."""
+    eight = ~word[8:].any()
+    rest = [_few_zeros(word[low : low + 8]) for low in (0, 8)]
+    return eight, Mux(eight, *rest)
+
+
+def _few_zeros(word: Value) -> Value:
+    """Zeros above the topmost one of 8 bits, 7 if there is none."""
+    four = ~word[4:].any()
+    two = Mux(four, ~word[2:4].any(), ~word[6:].any())
+    one = Mux(four, Mux(two, ~word[1], ~word[3]), Mux(two, ~word[5], ~word[7]))
+    return Cat(one, two, four)
 
 
 class _Pipe:
@@ -58,7 +72,7 @@ class Requantizer(wiring.Component):
     Throughput one value a cycle. No handshake, no control state: reset does nothing.
     """
 
-    latency = 17
+    latency = 18
     """Cycles from `v` to `y`."""
 
     def __init__(self) -> None:
@@ -83,7 +97,8 @@ class Requantizer(wiring.Component):
         tflite = Signal()
         onnx = Signal()
         div = Signal()
-        preshift = Signal(5)
+        preshift = Signal(5)  # where a left shift adds to it
+        base = Signal(signed(7))  # of the back shift
         dropped = Signal(32)  # bits that the preshift pushes out at the top
         sign_bit = Signal(32)  # one-hot: the bit that the preshift moves to bit 31
         effective = Mux(self.mode == RequantMode.DIV, 0, self.preshift)
@@ -91,7 +106,8 @@ class Requantizer(wiring.Component):
             tflite.eq(self.mode == RequantMode.TFLITE),
             onnx.eq(self.mode == RequantMode.ONNX),
             div.eq(self.mode == RequantMode.DIV),
-            preshift.eq(effective),
+            preshift.eq(Mux(self.mode == RequantMode.TFLITE, self.preshift, 0)),
+            base.eq(Mux(self.mode == RequantMode.ONNX, _UNIT - 8 - self.preshift, _UNIT)),
             dropped.eq(Cat(C(0, 1), *(effective > 31 - i for i in range(1, 32)))),
             sign_bit.eq(Cat(effective == 31 - i for i in range(32))),
         ]
@@ -107,15 +123,14 @@ class Requantizer(wiring.Component):
             mul=self.multiplier,
         )
         # Sign, front shift (tflite) and the back shift so far (`back`; _UNIT is no shift of the integer part).
-        left = Signal(unsigned(6))
-        m.d.comb += left.eq(Mux(shift > 0, shift, 0)[:5] + preshift)
-        fixed_back = Mux(tflite & (shift > 0), 0, shift)
+        to_left = tflite & ~shift[7]
+        fixed_back = Mux(to_left, 0, shift)
         neg, total, addend, left, back, mul = pipe.stage(
             neg=(total & sign_bit).any(),
             total=total,
             addend=addend,
-            left=Mux(tflite, left, 0)[:6],
-            back=Mux(onnx, _UNIT - 8 - wide_shift - preshift, _UNIT - fixed_back).as_signed()[:10].as_signed(),
+            left=(Mux(to_left, shift[:5], 0) + preshift)[:6],
+            back=(base - Mux(onnx, wide_shift, fixed_back))[:10].as_signed(),
             mul=mul,
         )
         magnitude, neg, left, back, mul = pipe.stage(
@@ -125,47 +140,66 @@ class Requantizer(wiring.Component):
             back=back,
             mul=Mux(onnx, Cat(C(0, 7), mul[7:]), mul),
         )
-        flush = left[5]
 
         # Front shifter: by `left`, or (onnx) until the top bit is set; the onnx multiplier is normalised beside it.
-        zeros: list[Value] = []
-        mul_zeros: list[Value] = []
-        for stage_levels in _FRONT_LEVELS:
-            for level in stage_levels:
-                take = Mux(onnx, ~magnitude[32 - level :].any(), left[level.bit_length() - 1])
-                magnitude = Mux(take, Cat(C(0, level), magnitude[: 32 - level]), magnitude)
-                take_mul = onnx & ~mul[31 - level :].any()
-                mul = Mux(take_mul, Cat(C(0, level), mul[: 31 - level]), mul)
-                zeros.append(take)
-                mul_zeros.append(take_mul)
-            magnitude, neg, left, back, mul, flush, taken, mul_taken = pipe.stage(
-                magnitude=magnitude,
-                neg=neg,
-                left=left,
-                back=back,
-                mul=mul,
-                flush=flush,
-                zeros=Cat(zeros),
-                mul_zeros=Cat(mul_zeros),
-            )
-            zeros, mul_zeros = list(taken), list(mul_taken)
-        # Level 16 was collected first.
-        leading_zeros = Cat(reversed(zeros))
-        mul_leading_zeros = Cat(reversed(mul_zeros))
+        # Two stages shift by 16 and 8 and count the zeros that are left, the third shifts by that count.
+        flush = left[5]
+        zeros = onnx & ~magnitude[16:].any()
+        take = zeros | (~onnx & left[4])
+        take_mul = onnx & ~mul[15:].any()
+        magnitude, neg, left, back, mul, flush, zeros, mul_zeros = pipe.stage(
+            magnitude=Mux(take, Cat(C(0, 16), magnitude[:16]), magnitude),
+            neg=neg,
+            left=left[:4],
+            back=back,
+            mul=Mux(take_mul, Cat(C(0, 16), mul[:15]), mul),
+            flush=flush,
+            zeros=zeros,
+            mul_zeros=take_mul,
+        )
+        take, few = _leading_zeros(magnitude[16:])
+        take_mul, few_mul = _leading_zeros(mul[15:])
+        take, take_mul = Mux(onnx, take, left[3]), onnx & take_mul
+        few, few_mul = Mux(onnx, few, left[:3]), few_mul & onnx.replicate(3)
+        magnitude, neg, back, mul, flush, zeros, mul_zeros, few, few_mul = pipe.stage(
+            magnitude=Mux(take, Cat(C(0, 8), magnitude[:24]), magnitude),
+            neg=neg,
+            back=back,
+            mul=Mux(take_mul, Cat(C(0, 8), mul[:23]), mul),
+            flush=flush,
+            zeros=Cat(take, zeros),
+            mul_zeros=Cat(take_mul, mul_zeros),
+            few=few,
+            few_mul=few_mul,
+        )
+        for bit in (2, 1, 0):
+            magnitude = Mux(few[bit], Cat(C(0, 1 << bit), magnitude[: 32 - (1 << bit)]), magnitude)
+            mul = Mux(few_mul[bit], Cat(C(0, 1 << bit), mul[: 31 - (1 << bit)]), mul)
+        magnitude, neg, back, mul, flush, leading_zeros, mul_leading_zeros = pipe.stage(
+            magnitude=magnitude,
+            neg=neg,
+            back=back,
+            mul=mul,
+            flush=flush,
+            leading_zeros=Cat(few, zeros),
+            mul_leading_zeros=Cat(few_mul, mul_zeros),
+        )
 
         # tflite: the shifted value wraps as a signed number. onnx: round to 24 significant bits, half to even;
         # a carry into bit 24 needs no correction because the product then stays below 2**48.
         wraps = tflite & magnitude[31]
         round_up = onnx & magnitude[7] & (magnitude[8] | magnitude[:7].any())
-        operand = Mux(onnx, magnitude[8:], magnitude ^ wraps.replicate(32))
-        x = Mux(flush, 0, (operand + (wraps | round_up))[:32])
-        products = self._products(m, x, mul)
-        neg, back, mul_leading_zeros = pipe.stage(
+        operand, carry, neg, back, mul, mul_leading_zeros = pipe.stage(
+            operand=Mux(onnx, magnitude[8:], magnitude ^ wraps.replicate(32)) & ~flush.replicate(32),
+            carry=(wraps | round_up) & ~flush,
             neg=Mux(wraps, ~neg | ~magnitude[:31].any(), neg),
             back=Mux(onnx, back + leading_zeros, back).as_signed()[:10].as_signed(),
+            mul=mul,
             mul_leading_zeros=mul_leading_zeros,
         )
+        products = self._products(m, (operand + carry)[:32], mul)
         neg, back = pipe.stage(neg=neg, back=Mux(onnx, back + mul_leading_zeros, back).as_signed()[:10].as_signed())
+        neg, back = pipe.stage(neg=neg, back=back)
         low, mid_a, mid_b, high = products
         low, mid, high, neg, back = pipe.stage(low=low, mid=mid_a + mid_b, high=high, neg=neg, back=back)
         product, neg, back = pipe.stage(
@@ -173,42 +207,45 @@ class Requantizer(wiring.Component):
         )
 
         # Split at the binary point; onnx: the leading bit goes to bit 54, so 24 significant bits stand above it.
+        # tflite: (x * multiplier + 2**30) >> 31 of the signed product; onnx: half to even.
         align = onnx & ~product[54]
-        whole, guard, sticky, fraction, neg, back, nonzero = pipe.stage(
+        guard = Mux(align, product[29], product[30])
+        odd = Mux(align, product[30], product[31])
+        whole, sticky, up_exact, up_sticky, fraction, neg, back, nonzero = pipe.stage(
             whole=Mux(align, product[30:62], product[31:63]),
-            guard=Mux(align, product[29], product[30]),
             sticky=product[:29].any() | (product[29] & ~align),
+            up_exact=guard & ((tflite & ~neg) | (onnx & odd)),
+            up_sticky=guard & ~div,
             fraction=Mux(div, product[:31], 0),
             neg=neg,
             back=(back + align)[:10].as_signed(),
             nonzero=product[53] | product[54],
         )
-        # tflite: (x * multiplier + 2**30) >> 31 of the signed product; onnx: half to even.
-        up = guard & ((tflite & (~neg | sticky)) | (onnx & (sticky | whole[0])))
         value, neg, amount, saturate = pipe.stage(
-            value=Cat(C(0, 1), fraction, (whole + up)[:32]),
+            value=Cat(C(0, 1), fraction, (whole + Mux(sticky, up_sticky, up_exact))[:32]),
             neg=neg,
             amount=Mux(back > 2 * _UNIT, 2 * _UNIT, back)[:6],
             saturate=onnx & nonzero & (back <= _UNIT),
         )
 
         # Back shifter: bit 0 is the guard bit; each level keeps only bits that later levels can move into the result.
-        sticky = C(0, 1)
+        # Only onnx reads `sticky`, and then the fraction is zero: the lowest 32 bits add nothing to it.
+        sticky = amount[5] & amount[4] & value[32:48].any()
         reach = 33 + 63
         for stage_levels in _BACK_LEVELS:
             for level in stage_levels:
                 reach -= level
                 take = amount[level.bit_length() - 1]
-                sticky = sticky | (take & value[:level].any())
+                if level < 16:
+                    sticky = sticky | (take & value[:level].any())
                 value = Mux(take, value[level:], value[:reach])
+            if stage_levels is _BACK_LEVELS[-1]:
+                value = Mux(saturate, 1 << 24, value[:33])
             value, sticky, neg, amount, saturate = pipe.stage(
                 value=value, sticky=sticky, neg=neg, amount=amount, saturate=saturate
             )
         up = value[0] & (tflite | (onnx & (sticky | value[1])))
-        rounded, neg = pipe.stage(
-            rounded=Mux(saturate, 1 << 23, (value[1:33] + up)[:32]),
-            neg=neg,
-        )
+        rounded, neg = pipe.stage(rounded=(value[1:33] + up)[:32], neg=neg)
         zero_point = Signal(signed(32))
         m.d.comb += zero_point.eq(self.zero_point)
         (y,) = pipe.stage(y=add_with_carry(rounded ^ neg.replicate(32), zero_point, neg, 32))
