@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.hdl import C, Cat, Module, Mux, ShapeLike, Signal, Value, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
@@ -17,46 +17,45 @@ from tidemill_hdl.vector.requantizer import add_with_carry
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a lane offers to the operations, all registered one cycle after the operands.
+class Facts:
+    """What the operations decide on, of one lane, two cycles after the operands.
 
-    a, b : signed 32. total : signed 33, a + b or (entries with `subtract`) a - b. product : signed 32, of the low
-    halves. shifted : signed 32, a shifted by b & 31, to the left for entries with `left`. limited : signed 32, a within
-    the clamp's limits.
+    less : a < b, for entries with `subtract`. below, above : a is outside the clamp's limits.
     """
 
-    a: Value
-    b: Value
-    total: Value
-    product: Value
-    shifted: Value
-    limited: Value
-
-    @property
-    def less(self) -> Value:
-        """a < b, for entries with `subtract`."""
-        return self.total[32]
+    less: Value
+    below: Value
+    above: Value
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One ALU operation: its result from the terms of a lane and what the terms' shared hardware has to do."""
+    """One ALU operation: which term is its result under which condition (at most one holds), and what the terms'
+    shared hardware has to do.
 
-    result: Callable[[Terms], Value]
+    Terms: a, b; total: a + b or, with `subtract`, a - b; product, of the low halves; low, high: the limits of the
+    clamp; shifted: a shifted by b & 31, with `left` to the left.
+    """
+
+    take: dict[str, Callable[[Facts], Value]]
     subtract: bool = False
     left: bool = False
 
 
+def _always(_: Facts) -> Value:
+    return C(1, 1)
+
+
 OPERATIONS: dict[str, Operation] = {
-    "vx.add": Operation(lambda t: t.total),
-    "vx.sub": Operation(lambda t: t.total, subtract=True),
-    "vx.mul": Operation(lambda t: t.product),
-    "vx.min": Operation(lambda t: Mux(t.less, t.a, t.b), subtract=True),
-    "vx.max": Operation(lambda t: Mux(t.less, t.b, t.a), subtract=True),
-    "vx.shl": Operation(lambda t: t.shifted, left=True),
-    "vx.shr": Operation(lambda t: t.shifted),
-    "vx.clamp": Operation(lambda t: t.limited),
-    "vx.maxpool": Operation(lambda t: t.a),
+    "vx.add": Operation({"total": _always}),
+    "vx.sub": Operation({"total": _always}, subtract=True),
+    "vx.mul": Operation({"product": _always}),
+    "vx.min": Operation({"a": lambda f: f.less, "b": lambda f: ~f.less}, subtract=True),
+    "vx.max": Operation({"b": lambda f: f.less, "a": lambda f: ~f.less}, subtract=True),
+    "vx.shl": Operation({"shifted": _always}, left=True),
+    "vx.shr": Operation({"shifted": _always}),
+    "vx.clamp": Operation({"low": lambda f: f.below, "high": lambda f: f.above, "a": lambda f: ~f.below & ~f.above}),
+    "vx.maxpool": Operation({"a": _always}),
 }
 """Every ALU operation by its mnemonic; its window fold is `isa.Op.combine`."""
 
@@ -64,9 +63,36 @@ ALU_OPS = tuple(op for op in OPS if op.combine is not None)
 """The instructions the ALU executes."""
 
 
-def limit(value: Value, low: Value, high: Value) -> Value:
-    """`value` limited to low..high, low <= high; all signed."""
-    return Mux(value > high, high, Mux(value < low, low, value))
+@dataclass(frozen=True)
+class Outside:
+    """Where a signed value is in relation to limits of 8 bits, in registers of the cycle after it: so that neither a
+    whole comparison nor its fan-out is on one path."""
+
+    byte: Value
+    negative: Value
+    under: Value
+    over: Value
+
+    @property
+    def below(self) -> Value:
+        """value < low."""
+        return Mux(self.byte, self.under, self.negative)
+
+    @property
+    def above(self) -> Value:
+        """value > high."""
+        return Mux(self.byte, self.over, ~self.negative)
+
+
+def outside(m: Module, name: str, value: Value, low: Value, high: Value) -> Outside:
+    """Compare `value`, 32 bits, with low..high, both of 8 bits, low <= high; all signed."""
+    flags = [Signal(name=f"{flag}_{name}", reset_less=True) for flag in ("byte", "negative", "under", "over")]
+    byte = value[:8].as_signed()
+    m.d.sync += [
+        flag.eq(state)
+        for flag, state in zip(flags, (_same(value[7:]), value[31], byte < low, byte > high), strict=True)
+    ]
+    return Outside(*flags)
 
 
 class VectorAlu(wiring.Component):
@@ -90,7 +116,7 @@ class VectorAlu(wiring.Component):
     Throughput one pair a cycle; no backpressure. After reset empty.
     """
 
-    latency = 4
+    latency = 5
     """Cycles from the operands that close a window to its row."""
 
     def __init__(self, config: Config) -> None:
@@ -130,22 +156,31 @@ class VectorAlu(wiring.Component):
         for combine, flag in fold.items():
             m.d.sync += flag.eq(Cat(self.opcode == op.opcode for op in ALU_OPS if op.combine is combine).any())
 
-        valid = Signal(3)
-        first = Signal(3)
-        final = Signal(3)
+        negate = Signal()  # lanes whose fold compares enter it complemented
+        m.d.sync += negate.eq(~fold[Combine.SUM])
+
+        valid = Signal(4)
+        first = Signal(4)
+        final = Signal(4)
         m.d.sync += [
             valid.eq(Cat(self.valid, valid)),
             first.eq(Cat(self.first, first)),
             final.eq(Cat(self.final, final)),
-            self.o_valid.eq(valid[2] & final[2]),
+            self.o_valid.eq(valid[-1] & final[-1]),
         ]
         for lane in range(self.config.cols):
-            result = self._operate(m, lane, selected, subtract, left)
-            self._fold(m, lane, result, valid[2], first[2], fold)
+            result = self._operate(m, lane, selected, subtract, left, negate)
+            folded = Signal(signed(32), name=f"folded{lane}", reset_less=True)
+            m.d.comb += self.o[lane].eq(folded)
+            with m.If(valid[-1]):
+                m.d.sync += folded.eq(fold_step(folded, result, first[-1], fold[Combine.SUM], fold[Combine.MIN]))
         return m
 
-    def _operate(self, m: Module, lane: int, selected: dict[str, Signal], subtract: Signal, left: Signal) -> Signal:
-        """Three stages: the operands, the shared terms, then the operation's result, which is returned."""
+    def _operate(
+        self, m: Module, lane: int, selected: dict[str, Signal], subtract: Value, left: Value, negate: Value
+    ) -> Signal:
+        """Four stages: the operands; the terms; the shifter's end beside the choice of a term; the result, which is
+        returned, complemented if `negate`."""
 
         def register(name: str, shape: ShapeLike) -> Signal:
             return Signal(shape, name=f"{name}{lane}", reset_less=True)
@@ -158,7 +193,6 @@ class VectorAlu(wiring.Component):
             multiplier.a.eq(self.a[lane][:16].as_signed()),
             multiplier.b.eq(self.b[lane][:16].as_signed()),
         ]
-        below, above = register("below", 1), register("above", 1)
         # Left shifts are right shifts of the mirrored word.
         word = Mux(left, Cat(reversed(a_in)), Cat(a_in))
         fill, fine, half_shifted = register("fill", 1), register("fine", 3), register("half_shifted", 32)
@@ -176,45 +210,46 @@ class VectorAlu(wiring.Component):
             half_shifted.eq(word),
             fill.eq(fill_in),
             fine.eq(b_in[:3]),
-            below.eq(a_in < self.low),
-            above.eq(a_in > self.high),
         ]
+        clamp = outside(m, f"a{lane}", a_in, self.low, self.high)
+
         word = half_shifted
         for level in (4, 2, 1):
             word = Mux(fine[level.bit_length() - 1], Cat(word[level:], fill.replicate(level)), word)
-        terms = Terms(
-            a=a,
-            b=b,
-            total=total,
-            product=multiplier.p,
-            shifted=Mux(left, Cat(reversed(word)), word),
-            limited=Mux(above, self.high, Mux(below, self.low, a)),
-        )
-        result = Signal(signed(32), name=f"result{lane}", reset_less=True)
-        # One AND-OR level per distinct expression instead of a priority chain.
-        choice = 0
-        for name, flag in selected.items():
-            value = Signal(signed(32), name=f"{name.removeprefix('vx.')}{lane}")
-            m.d.comb += value.eq(OPERATIONS[name].result(terms))
-            choice = choice | (value & flag.replicate(32))
-        m.d.sync += result.eq(choice)
+        shifted = register("shifted", 32)
+        m.d.sync += shifted.eq(Mux(left, Cat(reversed(word)), word))
+        facts = Facts(less=total[32], below=clamp.below, above=clamp.above)
+        terms = {"a": a, "b": b, "total": total, "product": multiplier.p, "low": self.low, "high": self.high}
+        # One AND-OR level over the terms instead of a priority chain.
+        choice: Value = C(0, 32)
+        for term, value in terms.items():
+            chosen = Signal(name=f"takes_{term}{lane}")
+            m.d.comb += chosen.eq(
+                Cat(
+                    flag & OPERATIONS[name].take[term](facts)
+                    for name, flag in selected.items()
+                    if term in OPERATIONS[name].take
+                ).any()
+            )
+            wide = Signal(signed(32), name=f"{term}_term{lane}")
+            m.d.comb += wide.eq(value)
+            choice = choice | (wide & chosen.replicate(32))
+        chosen_term = register("chosen", 32)
+        result = register("result", signed(32))
+        shifts = Cat(flag for name, flag in selected.items() if "shifted" in OPERATIONS[name].take).any()
+        m.d.sync += [
+            chosen_term.eq(choice),
+            result.eq((chosen_term | (shifted & shifts.replicate(32))) ^ negate.replicate(32)),
+        ]
         return result
 
-    def _fold(
-        self, m: Module, lane: int, value: Value, valid: Value, first: Value, fold: dict[Combine, Signal]
-    ) -> None:
-        """One stage: the running fold of the window in `o`."""
-        folded = Signal(signed(32), name=f"folded{lane}", reset_less=True)
-        less = Signal(name=f"less{lane}")
-        keep = (fold[Combine.MAX] & less) | (fold[Combine.MIN] & ~less)
-        m.d.comb += [less.eq(value < folded), self.o[lane].eq(folded)]
-        with m.If(valid):
-            with m.If(first):
-                m.d.sync += folded.eq(value)
-            with m.Elif(fold[Combine.SUM]):
-                m.d.sync += folded.eq(folded + value)
-            with m.Elif(~keep):
-                m.d.sync += folded.eq(value)
+
+def fold_step(folded: Value, value: Value, first: Value, add: Value, least: Value) -> Value:
+    """The next fold of 32 bits: `value` if `first`; else with `add` the sum, with `least` the lesser, else the greater
+    of both. One carry chain adds and compares, so without `add` the value comes complemented."""
+    total = add_with_carry(Cat(folded, folded[31]), Cat(value, value[31]), ~add, 33)
+    keep = ~first & (add | (total[32] == least))
+    return Mux(keep, Mux(add, total[:32], folded), value ^ (~add).replicate(32)).as_signed()
 
 
 def sign_extend(row: Value, config: Config) -> Value:
@@ -226,11 +261,26 @@ def sign_extend(row: Value, config: Config) -> Value:
     return Cat(*lanes)
 
 
+def _same(bits: Value) -> Value:
+    """Whether all of `bits` are equal."""
+    return bits.all() | ~bits.any()
+
+
+SATURATION = data.StructLayout({"low": 7, "negative": 1, "small": 1, "smaller": 1})
+"""A lane on its way to int8: the bits that stay if it fits, its sign, and whether its upper bits say that it fits."""
+
+
+def narrow(row: Value, config: Config) -> Value:
+    """The lanes of an accumulator row, each as `SATURATION`."""
+    words = [Value.cast(row)[32 * lane : 32 * lane + 32] for lane in range(config.cols)]
+    return Cat(Cat(word[:7], word[31], _same(word[7:20]), _same(word[19:])) for word in words)
+
+
 def saturate(row: Value, config: Config) -> Value:
-    """The lanes of an accumulator row, saturated to int8, as a scratchpad row's bits."""
+    """The lanes of `narrow`, saturated to int8, as a scratchpad row's bits."""
     lanes = []
     for lane in range(config.cols):
-        word = Value.cast(row)[32 * lane : 32 * lane + 32]
-        fits = word[7:].all() | ~word[7:].any()
-        lanes += [Mux(fits, word[:7], (~word[31]).replicate(7)), word[31]]
+        word = data.View(data.ArrayLayout(SATURATION, config.cols), row)[lane]
+        fits = word.small & word.smaller
+        lanes += [Mux(fits, word.low, (~word.negative).replicate(7)), word.negative]
     return Cat(*lanes)

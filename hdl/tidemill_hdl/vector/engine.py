@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,7 @@ from tidemill_hdl.interfaces import (
 from tidemill_hdl.isa_layout import layout
 from tidemill_hdl.prim.nest import AddressNest
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
-from tidemill_hdl.vector.alu import ALU_OPS, VectorAlu, saturate
+from tidemill_hdl.vector.alu import ALU_OPS, SATURATION, VectorAlu, narrow, saturate
 from tidemill_hdl.vector.operand import ROW_BITS, OperandReader
 from tidemill_hdl.vector.post import TABLE_ENTRIES, PostKind, PostPath
 
@@ -105,7 +105,9 @@ class VectorEngine(wiring.Component):
         m.submodules.alu = alu = VectorAlu(config)
         m.submodules.results = results = Queue(row_layout, _RESULTS)
         m.submodules.post = post = PostPath(config)
-        m.submodules.spad_out = spad_out = SkidBuffer(self.spad_w.req.payload.shape())
+        m.submodules.spad_out = spad_out = SkidBuffer(
+            data.StructLayout({"addr": ROW_BITS, "data": data.ArrayLayout(SATURATION, config.cols)})
+        )
         for reader, spad, acc in ((reader_a, self.a_spad, self.a_acc), (reader_b, self.b_spad, self.b_acc)):
             wiring.connect(m, reader.spad, wiring.flipped(spad))
             wiring.connect(m, reader.acc, wiring.flipped(acc))
@@ -125,12 +127,8 @@ class VectorEngine(wiring.Component):
         low, qmax = Signal(signed(8), init=-128), Signal(signed(8), init=127)
         mode = Signal(2, init=RequantMode.TFLITE)
 
-        def is_op(*mnemonics: str) -> Value:
-            return Cat(common.opcode == BY_MNEMONIC[mnemonic].opcode for mnemonic in mnemonics).any()
-
-        is_param, is_table = is_op("vx.param"), is_op("vx.lut")
+        is_param, is_table, is_alu = (Signal(name=name, reset_less=True) for name in ("is_param", "is_table", "is_alu"))
         is_load = is_param | is_table
-        is_alu = common.opcode[4]
 
         kind = Signal(PostKind)
         use_b = Signal()
@@ -140,6 +138,7 @@ class VectorEngine(wiring.Component):
         loading = Signal()
         a_wrong_space = Signal()
         start = Signal()
+        stride_a = Signal(Strides, reset_less=True)  # of this instruction
 
         m.d.comb += [
             nest.start.eq(start),
@@ -159,48 +158,62 @@ class VectorEngine(wiring.Component):
         with m.Else():
             m.d.comb += [nest.count[f"c{index}"].eq(counts[level]) for index, level in enumerate(_LEVELS)]
         for index, level in enumerate(_LEVELS):
-            step_of_load = 1 if level == "n0" else 0
             m.d.comb += [
-                nest.stride[0][index].eq(Mux(loading, step_of_load, strides["a"][level])),
+                nest.stride[0][index].eq(stride_a[level]),
                 nest.stride[1][index].eq(strides["b"][level]),
                 nest.stride[2][index].eq(strides["d"][level]),
             ]
 
-        # ---- issue: one point a cycle while every queue has room
-        a_row, b_row, d_row = nest.address.s0, nest.address.s1, nest.address.s2
+        # ---- points: checked while they wait for their issue
+        address, closes = nest.address, nest.final[1]
         a_acc, b_acc = reader_a.accumulators, reader_b.accumulators
 
         def outside(row: Value, accumulators: Value) -> Value:
             spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
             return Mux(accumulators, row[acc_bits:].any(), row[spad_bits:].any())
 
-        closes = nest.final[1]
-        bad_a, bad_b, bad_d = Signal(), Signal(), Signal()
+        point = Signal(
+            data.StructLayout({"a": signed(17), "b": signed(17), "d": signed(17), "first": 1, "final": 1}),
+            reset_less=True,
+        )
+        waiting = Signal()
+        legal = Signal()
+        bad_a, bad_b = Signal(reset_less=True), Signal(reset_less=True)
         step = Signal()
-        faulty = Signal()
+        a_outside, b_outside = Signal(), Signal()
         m.d.comb += [
-            bad_a.eq(outside(a_row, a_acc) | a_wrong_space),
-            bad_b.eq(use_b & outside(b_row, b_acc)),
-            bad_d.eq(closes & ~loading & outside(d_row, to_acc)),
-            faulty.eq(bad_a | bad_b | bad_d),
-            step.eq(
-                nest.valid
-                & ~faulty
-                & reader_a.address.ready
-                & reader_b.address.ready
-                & points.i.ready
-                & destinations.i.ready
-            ),
-            nest.step.eq(step),
+            a_outside.eq(outside(address.s0, a_acc) | a_wrong_space),
+            b_outside.eq(use_b & outside(address.s1, b_acc)),
+            nest.step.eq(nest.valid & (step | ~waiting)),
+        ]
+        with m.If(step | ~waiting):
+            d_outside = closes & ~loading & outside(address.s2, to_acc)
+            m.d.sync += [
+                waiting.eq(nest.valid),
+                legal.eq(nest.valid & ~(a_outside | b_outside | d_outside)),
+                bad_a.eq(a_outside),
+                bad_b.eq(b_outside),
+                point.a.eq(address.s0),
+                point.b.eq(address.s1),
+                point.d.eq(address.s2),
+                point.first.eq(nest.first[1]),
+                point.final.eq(closes),
+            ]
+
+        # ---- issue: one point a cycle while every queue has room, that of this cycle and the next included
+        space = Signal()
+        m.d.sync += space.eq((points.level < _READS - 1) & (destinations.level < _DESTINATIONS - 1))
+        m.d.comb += [
+            step.eq(legal & space & reader_a.address.ready & reader_b.address.ready),
             reader_a.address.valid.eq(step),
-            reader_a.address.payload.eq(a_row),
+            reader_a.address.payload.eq(point.a),
             reader_b.address.valid.eq(step & use_b),
-            reader_b.address.payload.eq(b_row),
+            reader_b.address.payload.eq(point.b),
             points.i.valid.eq(step),
-            points.i.payload.first.eq(nest.first[1]),
-            points.i.payload.final.eq(closes),
-            destinations.i.valid.eq(step & closes),
-            destinations.i.payload.eq(d_row),
+            points.i.payload.first.eq(point.first),
+            points.i.payload.final.eq(point.final),
+            destinations.i.valid.eq(step & point.final),
+            destinations.i.payload.eq(point.d),
         ]
 
         # ---- operands to the ALU; rows between here and `results.level` are covered by the margin
@@ -226,7 +239,8 @@ class VectorEngine(wiring.Component):
             m.d.comb += alu.b[lane].eq(Mux(use_b, reader_b.row.payload[lane], number_b))
 
         # ---- results to the writer, directly or through the post path
-        direct = kind == PostKind.NONE
+        direct = Signal()
+        m.d.sync += direct.eq(kind == PostKind.NONE)
         written = Signal()
         write_ready = Mux(to_acc, self.acc_w.req.ready, spad_out.i.ready)
         source_valid = Mux(direct, results.o.valid, post.o.valid) & destinations.o.valid
@@ -246,13 +260,18 @@ class VectorEngine(wiring.Component):
             Value.cast(self.acc_w.req.payload.data).eq(source),
             spad_out.i.valid.eq(source_valid & ~to_acc),
             spad_out.i.payload.addr.eq(destinations.o.payload),
-            Value.cast(spad_out.i.payload.data).eq(saturate(source, config)),
+            Value.cast(spad_out.i.payload.data).eq(narrow(source, config)),
             written.eq(source_valid & write_ready),
             results.o.ready.eq(Mux(direct, written, post.i.ready)),
             post.o.ready.eq(written & ~direct),
             destinations.o.ready.eq(written | post.loaded),
         ]
-        wiring.connect(m, spad_out.o, wiring.flipped(self.spad_w.req))
+        m.d.comb += [
+            self.spad_w.req.valid.eq(spad_out.o.valid),
+            self.spad_w.req.payload.addr.eq(spad_out.o.payload.addr),
+            Value.cast(self.spad_w.req.payload.data).eq(saturate(Value.cast(spad_out.o.payload.data), config)),
+            spad_out.o.ready.eq(self.spad_w.req.ready),
+        ]
         m.d.sync += [self.row.eq(consume), self.progress.eq(step | consume | written | post.loaded)]
 
         # ---- control
@@ -261,7 +280,7 @@ class VectorEngine(wiring.Component):
         m.d.sync += empty.eq(
             ~start
             & ~step
-            & ~(nest.valid & ~faulty)
+            & ~Mux(waiting, legal, nest.valid)
             & ~points.o.valid
             & (points.level == 0)
             & (destinations.level == 0)
@@ -277,12 +296,23 @@ class VectorEngine(wiring.Component):
         with m.FSM() as fsm:
             m.d.comb += self.instr.ready.eq(fsm.ongoing("idle"))
             with m.State("idle"):
-                m.d.sync += [word.eq(self.instr.payload.word), pc.eq(self.instr.payload.pc)]
+                offered = layout("vx.sync")(self.instr.payload.word).opcode
+                m.d.sync += [
+                    word.eq(self.instr.payload.word),
+                    pc.eq(self.instr.payload.pc),
+                    is_alu.eq(offered[4]),
+                    is_param.eq(offered == BY_MNEMONIC["vx.param"].opcode),
+                    is_table.eq(offered == BY_MNEMONIC["vx.lut"].opcode),
+                ]
                 with m.If(self.instr.valid):
                     m.next = "decode"
             with m.State("decode"):
                 m.d.sync += [
                     loading.eq(is_load),
+                    *(
+                        stride_a[level].eq(Mux(is_load, 1 if level == "n0" else 0, strides["a"][level]))
+                        for level in _LEVELS
+                    ),
                     use_b.eq(is_alu & ~operation.b_imm),
                     number_b.eq(Mux(is_alu, operation.b, 0)),
                     to_acc.eq(operation.dst[ROW_BITS] & is_alu),
@@ -319,7 +349,7 @@ class VectorEngine(wiring.Component):
             with m.State("run"):
                 m.d.sync += settle.eq(_SETTLE_CYCLES)
                 with m.If(empty):
-                    with m.If(loading & ~nest.valid):
+                    with m.If(loading & ~waiting):
                         finish()
                     with m.Else():
                         m.next = "settle"
@@ -327,13 +357,13 @@ class VectorEngine(wiring.Component):
                 with m.If(settle != 0):
                     m.d.sync += settle.eq(settle - 1)
                 with m.Elif(self.spad_w.idle & self.acc_w.idle):
-                    # A walk that has not ended met an illegal row.
-                    with m.If(nest.valid):
+                    # A point that still waits has an illegal row.
+                    with m.If(waiting):
                         m.d.sync += [
                             self.fault.valid.eq(1),
                             self.fault.cause.eq(Cause.LOCAL_RANGE),
                             self.fault.pc.eq(pc),
-                            self.fault.info.eq(Mux(bad_a, a_row, Mux(bad_b, b_row, d_row))),
+                            self.fault.info.eq(Mux(bad_a, point.a, Mux(bad_b, point.b, point.d))),
                         ]
                         m.next = "stopped"
                     with m.Else():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_row
+from tidemill_hdl.memory.bank import RowMemory
 from tidemill_hdl.prim.queue import Queue
-from tidemill_hdl.vector.alu import limit
+from tidemill_hdl.vector.alu import fold_step, outside
 from tidemill_hdl.vector.requantizer import Requantizer
 
 TABLE_ENTRIES = 256
@@ -84,7 +85,7 @@ class PostPath(wiring.Component):
         # Cycles from `value` to the lane results by kind.
         latency = {
             PostKind.RQ: Requantizer.latency + 1,
-            PostKind.LUT: 1,
+            PostKind.LUT: RowMemory.latency,
             PostKind.LSUM: tree_levels + groups,
             PostKind.LMAX: tree_levels + groups,
         }
@@ -145,7 +146,7 @@ class PostPath(wiring.Component):
             m.d.sync += entry.eq(entry + 1)
             with m.If(value_last & (param_row != 2)):
                 m.d.sync += param_row.eq(param_row + 1)
-        results_of = []
+        results_of: list[dict[PostKind, Value]] = []
         for lane in range(lanes):
             parameters = {}
             for index, (name, field) in enumerate(PARAMETERS):
@@ -159,18 +160,17 @@ class PostPath(wiring.Component):
                     read.addr.eq(group),
                 ]
                 parameters[name] = Mux(known, read.data, 0)
-            table = Memory(shape=signed(32), depth=TABLE_ENTRIES, init=[], attrs={"no_rw_check": 1})
-            m.submodules[f"table{lane}"] = table
-            write, read = table.write_port(), table.read_port()
+            m.submodules[f"table{lane}"] = table = RowMemory(32, TABLE_ENTRIES)
             m.d.comb += [
-                write.addr.eq(entry),
-                write.data.eq(Array(value)[entry_lane]),
-                write.en.eq(is_table & value_valid),
-                read.addr.eq(value[lane][:8]),
+                table.w_addr.eq(entry),
+                table.w_data.eq(Array(value)[entry_lane]),
+                table.w_en.eq(is_table & value_valid),
+                table.r_addr.eq(value[lane][:8]),
+                table.r_en.eq(1),
             ]
 
             m.submodules[f"requantizer{lane}"] = requantizer = Requantizer()
-            clamped = Signal(signed(32), name=f"clamped{lane}", reset_less=True)
+            scaled = Signal(signed(32), name=f"scaled{lane}", reset_less=True)
             m.d.comb += [
                 requantizer.v.eq(value[lane]),
                 requantizer.bias.eq(parameters["bias"]),
@@ -180,8 +180,10 @@ class PostPath(wiring.Component):
                 requantizer.preshift.eq(self.preshift),
                 requantizer.zero_point.eq(self.zero_point),
             ]
-            m.d.sync += clamped.eq(Mux(self.clamp, limit(requantizer.y, self.low, self.high), requantizer.y))
-            results_of.append({PostKind.RQ: clamped, PostKind.LUT: read.data})
+            m.d.sync += scaled.eq(requantizer.y)
+            where = outside(m, f"scaled{lane}", requantizer.y, self.low, self.high)
+            limited = Mux(self.clamp & where.above, self.high, Mux(self.clamp & where.below, self.low, scaled))
+            results_of.append({PostKind.RQ: limited, PostKind.LUT: table.r_data})
 
         # ---- the groups on their way: tap n is n cycles behind `value`
         token = Signal()  # values of a load give no results, also not to the instruction after it
@@ -223,25 +225,30 @@ class PostPath(wiring.Component):
         `valid` and `last` belong to the tree's result. The reduction stays in the returned register from the cycle
         after the row's last group for as many cycles as a row has groups.
         """
-        maximum = self.kind == PostKind.LMAX
+        maximum = Signal()
+        m.d.sync += maximum.eq(self.kind == PostKind.LMAX)
+        add = ~maximum
 
         def combine(a: Value, b: Value) -> Value:
             return Mux(maximum, Mux(a > b, a, b), (a + b)[:32].as_signed())
 
-        level, terms = 0, value
+        level, terms = 0, [Value.cast(word) for word in value]
         while len(terms) > 1:
             level += 1
             sums = [
                 Signal(signed(32), name=f"tree{level}_{index}", reset_less=True) for index in range(len(terms) // 2)
             ]
             for index, partial in enumerate(sums):
-                m.d.sync += partial.eq(combine(terms[2 * index], terms[2 * index + 1]))
-            terms = sums
+                term = combine(terms[2 * index], terms[2 * index + 1])
+                m.d.sync += partial.eq(term ^ maximum.replicate(32) if len(sums) == 1 else term)
+            terms = list(sums)
+        if not level:
+            terms = [(terms[0] ^ maximum.replicate(32))[:32]]
         running = Signal(signed(32), reset_less=True)
         opened = Signal()
         reduced = Signal(signed(32), reset_less=True)
         total = Signal(signed(32))
-        m.d.comb += total.eq(Mux(opened, combine(running, terms[0]), terms[0]))
+        m.d.comb += total.eq(fold_step(running, terms[0], ~opened, add, C(0, 1)))
         with m.If(valid):
             m.d.sync += [running.eq(total), opened.eq(~last)]
             with m.If(last):
