@@ -1,6 +1,6 @@
 """The vector engine's arithmetic, `vector/alu.py`: operations, clamp and saturation on one lane; all lanes are alike.
 
-`limit` is also the clamp behind the requantizer in `vector/post.py`.
+`outside` is also in the clamp behind the requantizer in `vector/post.py`, `fold_step` in its lane reductions.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 
 from tidemill.config import PRESETS
 from tidemill.isa import BY_MNEMONIC
-from tidemill_hdl.vector.alu import VectorAlu, limit, saturate, sign_extend
+from tidemill_hdl.vector.alu import VectorAlu, fold_step, narrow, outside, saturate, sign_extend
 from tidemill_verif.formal.harness import Harness
 from tidemill_verif.formal.proof import Proof, Twin
 
@@ -59,19 +59,28 @@ class OperationHarness(Harness):
 
 
 class LimitHarness(Harness):
-    """The functions that limit a value, on any value."""
+    """The functions that compare and limit values, on any value."""
 
     def build(self, m: Module) -> None:
         value, low, high = self.free("value", signed(32)), self.free("low", signed(8)), self.free("high", signed(8))
         self.assume(low <= high)
-        limited = limit(value, low, high)
-        inside = (value >= low) & (value <= high)
-        nearest = limited == Mux(inside, value, Mux(value < low, low, high))
-        self.prove("limit", (limited >= low) & (limited <= high) & nearest)
+        where = outside(m, "value", value, low, high)
+        below, above = self.past(value < low, "below"), self.past(value > high, "above")
+        started = self.past(C(1, 1), "started")
+        self.prove("outside", ~started | ((where.below == below) & (where.above == above)))
+        folded, first = self.free("folded", signed(32)), self.free("first")
+        lesser, greater = Mux(value < folded, value, folded), Mux(value < folded, folded, value)
+        for name, offered, add, least, expected in (
+            ("sum", value, 1, 0, (folded + value)[:32]),
+            ("least", ~value, 0, 1, lesser),
+            ("most", ~value, 0, 0, greater),
+        ):
+            step = fold_step(folded, offered, first, C(add, 1), C(least, 1))
+            self.prove(name, step[:32] == Mux(first, value, expected)[:32])
         row = self.free("row", 32 * _CONFIG.cols)
         lane = row[32:64].as_signed()
         byte = Signal(signed(8))
-        m.d.comb += byte.eq(saturate(row, _CONFIG)[8:16])
+        m.d.comb += byte.eq(saturate(narrow(row, _CONFIG), _CONFIG)[8:16])
         self.prove("saturate", byte == Mux(lane > 127, 127, Mux(lane < -128, -128, lane)))
         extended = sign_extend(Cat(C(0, 8), byte, C(0, 16)), _CONFIG)[32:64].as_signed()
         self.prove("extend", extended == byte)
@@ -94,15 +103,15 @@ PROOFS = (
             "maxpool": "vx.maxpool: a row alone in its window is unchanged",
         },
         (
-            Twin("valid", _FILE, "self.o_valid.eq(valid[1] & final[1])", "self.o_valid.eq(valid[0] & final[1])"),
+            Twin("valid", _FILE, "self.o_valid.eq(valid[-1] & final[-1])", "self.o_valid.eq(valid[-2] & final[-1])"),
             Twin("add", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), ~left, 33"),
             Twin("sub", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), left, 33"),
-            Twin("min", _FILE, "return self.total[32]", "return self.total[31]"),
-            Twin("max", _FILE, "return self.total[32]", "return self.total[31]"),
+            Twin("min", _FILE, "less=total[32]", "less=total[31]"),
+            Twin("max", _FILE, "less=total[32]", "less=total[31]"),
             Twin("shl", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[31]"),
             Twin("shr", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[30]"),
-            Twin("clamp", _FILE, "above.eq(a_in > self.high)", "above.eq(a_in[:31] > self.high)"),
-            Twin("maxpool", _FILE, "with m.If(first):", "with m.If(first & ~self.valid):"),
+            Twin("clamp", _FILE, "Mux(self.byte, self.over, ~self.negative)", "self.byte & self.over"),
+            Twin("maxpool", _FILE, "keep = ~first & (add", "keep = (add"),
         ),
         {"clamps": "a value below the limit"},
         depth=9,
@@ -111,13 +120,19 @@ PROOFS = (
         "limits",
         partial(LimitHarness),
         {
-            "limit": "`limit` gives the nearest value in low..high",
+            "outside": "`outside` tells values below low and above high",
+            "sum": "`fold_step` adds modulo 2^32, or takes the value that comes first",
+            "least": "`fold_step` gives the lesser, or the value that comes first",
+            "most": "`fold_step` gives the greater, or the value that comes first",
             "saturate": "`saturate` gives the nearest int8 of an int32",
             "extend": "`sign_extend` gives the int32 of an int8",
         },
         (
-            Twin("limit", _FILE, "Mux(value < low, low, value))", "Mux(value < 0, low, value))"),
-            Twin("saturate", _FILE, "word[7:].all() | ~word[7:].any()", "word[8:].all() | ~word[8:].any()"),
+            Twin("outside", _FILE, "_same(value[7:])", "_same(value[8:])"),
+            Twin("sum", _FILE, "Mux(add, total[:32], folded)", "Mux(add, total[:31], folded)"),
+            Twin("least", _FILE, "(total[32] == least)", "~total[32]"),
+            Twin("most", _FILE, "(total[32] == least)", "total[32]"),
+            Twin("saturate", _FILE, "_same(word[7:20])", "_same(word[8:20])"),
             Twin("extend", _FILE, "byte[7].replicate(24)", "byte[6].replicate(24)"),
         ),
         {"saturates": "a value far below int8"},
