@@ -196,11 +196,11 @@ class MatrixEngine(wiring.Component):
         recent = Signal(range(window + 1))
         take = Signal()
         take_row = Signal()
+        tokens_left = Signal()  # a level behind: room for the token of this cycle and of the next
+        m.d.sync += tokens_left.eq(completions.level < self.TOKENS - 1)
         m.d.comb += [
             # `recent` rows went in during the last `window` cycles: the one `distance` before is not among them.
-            walker.o.ready.eq(
-                (recent < issue.distance) & (~issue.swap | loaded) & (~issue.token | completions.i.ready)
-            ),
+            walker.o.ready.eq((recent < issue.distance) & (~issue.swap | loaded) & (~issue.token | tokens_left)),
             take.eq(walker.o.valid & walker.o.ready),
             take_row.eq(take & issue.row),
             array.act.valid.eq(take_row),

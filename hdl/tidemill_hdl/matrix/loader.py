@@ -69,6 +69,7 @@ class WeightLoader(wiring.Component):
         pc = Signal(PC_BITS, reset_less=True)
         remaining = Signal(range(config.rows), reset_less=True)
         credits = Signal(range(self.AHEAD + 1), init=self.AHEAD)
+        may_ask = Signal()  # a cycle behind: credits for the request of this cycle and of the next
         fault = Signal()
         bits = (config.spad_rows - 1).bit_length()
 
@@ -76,7 +77,7 @@ class WeightLoader(wiring.Component):
         request = Signal()
         m.d.comb += [
             bad.eq(wrong_space | address[bits:].any()),
-            self.wgt.req.valid.eq(active & ~bad & (credits != 0)),
+            self.wgt.req.valid.eq(active & ~bad & may_ask),
             self.wgt.req.payload.eq(address[:bits]),
             request.eq(self.wgt.req.valid & self.wgt.req.ready),
             self.idle.eq(~active & ~commands.o.valid),
@@ -106,7 +107,10 @@ class WeightLoader(wiring.Component):
             ]
         with m.If(active & bad):
             m.d.sync += [fault.eq(1), active.eq(0)]
-        m.d.sync += credits.eq(credits + (rows.o.valid & rows.o.ready) - request)
+        m.d.sync += [
+            credits.eq(credits + (rows.o.valid & rows.o.ready) - request),
+            may_ask.eq(credits > 1),
+        ]
         m.d.comb += [
             self.fault.valid.eq(fault),
             self.fault.cause.eq(Cause.LOCAL_RANGE),

@@ -241,18 +241,21 @@ class ActivationWalker(wiring.Component):
         m.submodules.issues = issues = Queue(self.issue, self.AHEAD)
         m.submodules.rows = rows = Queue(spad_row(config), self.AHEAD + 2)
         is_row = compared.issue.row
+        # A level behind: there is room for the entry of this cycle and of the next.
+        space = Signal()
+        m.d.sync += space.eq(issues.level < self.AHEAD - 1)
         distance = Signal(range(self.hazard_distance + 1))
         m.d.comb += distance.eq(self.hazard_distance)
         for d in reversed(range(1, self.hazard_distance)):
             with m.If(matches[d - 1] & is_row & compared.issue.accumulate):
                 m.d.comb += distance.eq(d)
         m.d.comb += [
-            self.act.req.valid.eq(compared_valid & is_row & issues.i.ready),
+            self.act.req.valid.eq(compared_valid & is_row & space),
             self.act.req.payload.eq(compared.act[:spad_bits]),
-            issues.i.valid.eq(compared_valid & (~is_row | self.act.req.ready)),
+            issues.i.valid.eq(compared_valid & space & (~is_row | self.act.req.ready)),
             issues.i.payload.eq(compared.issue),
             issues.i.payload.distance.eq(distance),
-            compared_ready.eq(~compared_valid | (issues.i.valid & issues.i.ready)),
+            compared_ready.eq(~compared_valid | (space & (~is_row | self.act.req.ready))),
             rows.i.valid.eq(self.act.rsp_valid),
             rows.i.payload.eq(self.act.rsp_data),
         ]

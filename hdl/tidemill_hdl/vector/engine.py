@@ -262,8 +262,8 @@ class VectorEngine(wiring.Component):
             spad_out.i.payload.addr.eq(destinations.o.payload),
             Value.cast(spad_out.i.payload.data).eq(narrow(source, config)),
             written.eq(source_valid & write_ready),
-            results.o.ready.eq(Mux(direct, written, post.i.ready)),
-            post.o.ready.eq(written & ~direct),
+            results.o.ready.eq(Mux(direct, destinations.o.valid & write_ready, post.i.ready)),
+            post.o.ready.eq(destinations.o.valid & write_ready & ~direct),
             destinations.o.ready.eq(written | post.loaded),
         ]
         m.d.comb += [

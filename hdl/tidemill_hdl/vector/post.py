@@ -98,8 +98,10 @@ class PostPath(wiring.Component):
         m.d.sync += room.eq(results.level <= 4)
 
         # ---- row to groups
-        is_param = self.kind == PostKind.LOAD_PARAM
-        is_table = self.kind == PostKind.LOAD_LUT
+        # The kind in one register each, so that no path decodes it.
+        is_kind = {kind: Signal(name=f"is_{kind.name.lower()}") for kind in PostKind}
+        m.d.sync += [flag.eq(self.kind == kind) for kind, flag in is_kind.items()]
+        is_param, is_table = is_kind[PostKind.LOAD_PARAM], is_kind[PostKind.LOAD_LUT]
         group = Signal(range(max(groups, 2)))
         within = Signal(range(max(lanes, 2)))  # LOAD_LUT: entry of the group
         busy = Signal()  # in the middle of a row
@@ -110,7 +112,7 @@ class PostPath(wiring.Component):
             go.eq(self.i.valid & (busy | room)),
             last_group.eq(group == groups - 1),
             step.eq(~is_table | (within == lanes - 1)),
-            self.i.ready.eq(go & last_group & step),
+            self.i.ready.eq((busy | room) & last_group & step),
         ]
         with m.If(go):
             m.d.sync += busy.eq(~(last_group & step))
@@ -131,7 +133,7 @@ class PostPath(wiring.Component):
             value_last.eq(last_group),
             value_group.eq(group),
             entry_lane.eq(within),
-            self.loaded.eq((is_param | is_table) & self.i.ready),
+            self.loaded.eq((is_param | is_table) & self.i.valid & self.i.ready),
         ]
 
         # ---- tables: parameters by group, look-up table by value
@@ -146,7 +148,7 @@ class PostPath(wiring.Component):
             m.d.sync += entry.eq(entry + 1)
             with m.If(value_last & (param_row != 2)):
                 m.d.sync += param_row.eq(param_row + 1)
-        results_of: list[dict[PostKind, Value]] = []
+        results_of: list[tuple[Value, Value]] = []  # requantized, looked up
         for lane in range(lanes):
             parameters = {}
             for index, (name, field) in enumerate(PARAMETERS):
@@ -183,7 +185,7 @@ class PostPath(wiring.Component):
             m.d.sync += scaled.eq(requantizer.y)
             where = outside(m, f"scaled{lane}", requantizer.y, self.low, self.high)
             limited = Mux(self.clamp & where.above, self.high, Mux(self.clamp & where.below, self.low, scaled))
-            results_of.append({PostKind.RQ: limited, PostKind.LUT: table.r_data})
+            results_of.append((limited, table.r_data))
 
         # ---- the groups on their way: tap n is n cycles behind `value`
         token = Signal()  # values of a load give no results, also not to the instruction after it
@@ -195,20 +197,20 @@ class PostPath(wiring.Component):
             last.append(Signal(name=f"last_{n}", reset_less=True))
             # A row leaves at its kind's tap; behind that tap it must not meet an instruction of a longer kind.
             m.d.sync += [valid[n].eq(valid[n - 1] & ~self.restart), last[n].eq(last[n - 1])]
-        reduced = self._reduce(m, value, valid[tree_levels], last[tree_levels])
+        reduced = self._reduce(m, value, is_kind[PostKind.LMAX], valid[tree_levels], last[tree_levels])
 
         # ---- groups to row
         out = [Signal(signed(32), name=f"out{lane}", reset_less=True) for lane in range(lanes)]
         out_valid = Signal()
         out_last = Signal()
-        with m.Switch(self.kind):
-            for kind, cycles in latency.items():
-                with m.Case(kind):
-                    m.d.sync += [out_valid.eq(valid[cycles]), out_last.eq(last[cycles])]
-                    for lane in range(lanes):
-                        m.d.sync += out[lane].eq(results_of[lane].get(kind, reduced))
-            with m.Default():
-                m.d.sync += out_valid.eq(0)
+        leaves = [(is_kind[kind], valid[cycles], last[cycles]) for kind, cycles in latency.items()]
+        m.d.sync += [
+            out_valid.eq(Cat(flag & there for flag, there, _ in leaves).any()),
+            out_last.eq(Cat(flag & closing for flag, _, closing in leaves).any()),
+        ]
+        for lane in range(lanes):
+            scaled, looked_up = results_of[lane]
+            m.d.sync += out[lane].eq(Mux(is_kind[PostKind.RQ], scaled, Mux(is_kind[PostKind.LUT], looked_up, reduced)))
         collected = Signal(32 * lanes * max(groups - 1, 1), reset_less=True)
         row = Cat(collected, *out) if groups > 1 else Cat(*out)
         with m.If(out_valid):
@@ -219,14 +221,12 @@ class PostPath(wiring.Component):
         ]
         return m
 
-    def _reduce(self, m: Module, value: list[Signal], valid: Value, last: Value) -> Signal:
-        """Sum or maximum over the lanes of a row: a tree over the group, then over the row's groups.
+    def _reduce(self, m: Module, value: list[Signal], maximum: Value, valid: Value, last: Value) -> Signal:
+        """Sum or `maximum` over the lanes of a row: a tree over the group, then over the row's groups.
 
         `valid` and `last` belong to the tree's result. The reduction stays in the returned register from the cycle
         after the row's last group for as many cycles as a row has groups.
         """
-        maximum = Signal()
-        m.d.sync += maximum.eq(self.kind == PostKind.LMAX)
         add = ~maximum
 
         def combine(a: Value, b: Value) -> Value:

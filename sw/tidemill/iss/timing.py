@@ -94,19 +94,19 @@ class Timing:
     run_pipeline: int = 12
     """From reading the last activation row to done, without the array's rows + cols."""
 
-    vector_setup: int = 3
+    vector_setup: int = 4
     """From a vector operation leaving the queue to its first operand read."""
-    vector_pipeline: int = 18
+    vector_pipeline: int = 19
     """From the last operand read to the next operation leaving the queue."""
-    vector_requant: int = 23
+    vector_requant: int = 24
     """Extra pipeline cycles of requantization."""
-    vector_table: int = 6
+    vector_table: int = 7
     """Extra pipeline cycles of a table look-up."""
     vector_reduce: int = 10
     """Extra pipeline cycles of a lane reduction."""
-    vector_param: int = 31
+    vector_param: int = 33
     """From vx.param leaving the queue to the next operation leaving it."""
-    vector_lut: int = 275
+    vector_lut: int = 277
     """The same for vx.lut: one table entry a cycle."""
     vector_done: int = 1
     """From the next operation being allowed to done."""
