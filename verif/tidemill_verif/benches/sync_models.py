@@ -95,9 +95,10 @@ class _Queue:
 class CycleModel(EveryCycle):
     """Checks every cycle of all ports from now to the end of the test, by the timing in the docstring of `Sync`.
 
-    A signal is counted two cycles after `done`. A head looks at the counts in every cycle but that of a grant; one that
-    finds all it waits for goes in the next cycle unless a lower engine that found the same shares a semaphore, and
-    is offered in the cycle after. After an overflow only the fault is checked, until reset.
+    A signal is counted two cycles after `done`, what a grant takes two cycles after the grant. A head looks at the
+    counts in every cycle but that of a grant and the one after; one that finds all it waits for goes in the next cycle
+    unless a lower engine that found the same shares a semaphore, and is offered in the cycle after. After an overflow
+    only the fault is checked, until reset.
     """
 
     def __init__(self, dut: Any, config: Config) -> None:
@@ -112,6 +113,7 @@ class CycleModel(EveryCycle):
         self._counts = [0 for _ in SEMAPHORES]
         self._finds = [False for _ in engines]
         self._signals: list[int] = []
+        self._used: list[int] = []
         self._overflow = 0
         self._fault = 0
         self._entered = [False for _ in engines]
@@ -166,13 +168,13 @@ class CycleModel(EveryCycle):
             self._finds[i] and not any(self._finds[j] and masks[i] & masks[j] for j in range(i)) for i in engines
         ]
         present = sum(bool(count) << s for s, count in enumerate(self._counts))
-        self._finds = [waiting[i] and not masks[i] & ~present and not any(granted) for i in engines]
+        self._finds = [waiting[i] and not masks[i] & ~present and not (any(granted) or self._used) for i in engines]
 
         self._fault, self._overflow = self._fault or self._overflow, 0
-        used = [mask for mask, goes in zip(masks, granted, strict=True) if goes]
-        for s in SEMAPHORES if used or self._signals else ():
-            self._counts[s] += sum(mask >> s & 1 for mask in self._signals) - sum(mask >> s & 1 for mask in used)
+        for s in SEMAPHORES if self._used or self._signals else ():
+            self._counts[s] += sum(mask >> s & 1 for mask in self._signals) - sum(mask >> s & 1 for mask in self._used)
             self._overflow |= (self._counts[s] > self._largest) << s
+        self._used = [mask for mask, goes in zip(masks, granted, strict=True) if goes]
         self._signals = [wires[f"done__{port}__signal"] for port in dones]
 
         for i in engines:

@@ -54,7 +54,7 @@ class SemaphoreHarness(Harness):
             signals = sum(port.valid & port.signal[s] for port in dut.done)
             m.d.comb += [
                 takers[s].eq(sum(fresh[i] & masks[i][s] for i in engines)),
-                counted[s].eq(tokens[s] - takers[s] - arriving[s]),
+                counted[s].eq(tokens[s] - arriving[s]),
                 too_many[s].eq(counted[s] >= 1 << _CONFIG.semaphore_width),
             ]
             m.d.sync += [arriving[s].eq(signals), tokens[s].eq(tokens[s] + signals - takers[s])]
@@ -76,7 +76,8 @@ class SemaphoreHarness(Harness):
             m.d.comb += finds[i].eq(held[i] & ~offered[i] & ((wants[i] & ~present) == 0))
             m.d.comb += granted[i].eq(fresh[i] & (masks[i] != 0))
         found = self.past(finds & clean.replicate(_N), "found")
-        found_before = self.past(found & (~granted.any()).replicate(_N), "found_before")
+        lately = granted.any() | self.past(granted.any(), "granted_before")
+        found_before = self.past(found & (~lately).replicate(_N), "found_before")
         masks_before = [self.past(self.past(want, f"want{i}"), f"want_before{i}") for i, want in enumerate(wants)]
         for i in engines:
             shares = [(masks_before[j] & masks_before[i]).any() for j in range(i)]
@@ -88,6 +89,7 @@ class SemaphoreHarness(Harness):
                 first = Cat(found_before[j] & shares[j] for j in range(i)).any()
                 self.prove(f"priority_{ENGINES[i].name.lower()}", ~(clean & granted[i]) | ~first)
         self._lemmas(clean, dirty, too_many, counted, arriving, held, offered, wants)
+        self._lemmas_of_grants(clean, takers, granted, wants)
         self.cover("two_start", granted[0] & granted[1] & (tokens[3] == 1) & masks[0][3])
         self.cover("overflows", dut.fault.valid)
         self.cover("rivals", found_before[0] & found_before[3] & (masks_before[0] & masks_before[3]).any() & clean)
@@ -107,6 +109,18 @@ class SemaphoreHarness(Harness):
             goes = held[i] & ~offered[i] & ((wants[i] & ~above) == 0)
             waits = ~held[i] | offered[i] | (wants[i] != 0)
             self.lemma(f"goes_{i}", (~(clean & could_go[i]) | goes) & (~offered[i] | held[i]) & waits)
+
+    def _lemmas_of_grants(self, clean: Value, takers: list[Signal], granted: Value, wants: list[Value]) -> None:
+        """What was granted is taken a cycle later; nobody is granted anything until it is counted."""
+        could_go, taken = self.inner("dut.could_go", _N), self.inner("dut.taken", _SEMAPHORES)
+        taking = Cat(taken[s] == (takers[s] != 0) for s in range(_SEMAPHORES)).all()
+        self.lemma("taken", ~clean | (taking & (self.inner("dut.granted") == granted.any())))
+        self.lemma("one_grant", ~clean | ~granted.any() | ~could_go.any())
+        for i in range(1, _N):
+            overlaps = self.inner(f"dut.overlaps{i}", i)
+            shared = [overlaps[j] == (wants[i] & wants[j]).any() for j in range(i)]
+            both = [could_go[i] & could_go[j] for j in range(i)]
+            self.lemma(f"overlaps_{i}", Cat(~pair | fact for pair, fact in zip(both, shared, strict=True)).all())
 
 
 class EngineQueueHarness(Harness):
@@ -171,7 +185,7 @@ _SEMAPHORE_SAYS = {
     "overflow": "SEM_OVERFLOW is reported, with the semaphores' mask, exactly when a count exceeds its largest value",
     **{
         f"no_lost_signal_{e.name.lower()}": f"{e.name}'s next instruction that finds all its tokens is offered two "
-        "cycles later, unless one was granted in the meantime"
+        "cycles later, unless one was granted since the cycle before"
         for e in ENGINES
     },
     **{
@@ -182,14 +196,14 @@ _SEMAPHORE_SAYS = {
 _STABLE = "queue.o.ready.eq(~held[i] | taken_out[i])"
 _LOST = "added.eq(_sum([port.valid & port.signal[s] for port in self.done]))"
 _LESS = "added.eq(Cat(port.valid & port.signal[s] for port in self.done).any())"
+_CLASH = "could_go[i] & ~(could_go[:i] & overlaps).any()"
 _SEMAPHORE_TWINS = (
     *(Twin(f"stable_{e.name.lower()}", _FILE, _STABLE, "queue.o.ready.eq(1)") for e in ENGINES),
     Twin("never_below_zero", _FILE, "& ~(masks[i] & ~above_zero).any()", "& (masks[i] & above_zero).any()"),
-    Twin("exclusive", _FILE, "grant[i].eq(could_go[i] & ~clash)", "grant[i].eq(could_go[i])"),
+    Twin("exclusive", _FILE, _CLASH, "could_go[i]"),
     Twin("overflow", _FILE, "overflow[s].eq(total > largest)", "overflow[s].eq(total > largest + 1)"),
     *(Twin(f"no_lost_signal_{e.name.lower()}", _FILE, _LOST, _LESS) for e in ENGINES),
-    *(Twin(f"priority_{e.name.lower()}", _FILE, "could_go[j] & (masks[i] & masks[j]).any() for j in range(i)",
-           "could_go[j] & (masks[i] & masks[j]).any() for j in range(i + 1, 4)") for e in ENGINES[1:]),
+    *(Twin(f"priority_{e.name.lower()}", _FILE, _CLASH, "could_go[i]") for e in ENGINES[1:]),
 )  # fmt: skip
 _QUEUE_SAYS = {
     "order": "instructions reach the engine unchanged, each once and in order",
