@@ -72,8 +72,8 @@ def _block(memory: RowMemory, size: tuple[int, int], data: Signal, out: Signal) 
         inputs[f"DIA{pin}"] = data[pin]
         inputs[f"DIB{pin}"] = Const(0, 1)
         outputs[f"DOB{pin}"] = out[pin]
-    for port, enable, writes in (("A", memory.w_en, 1), ("B", memory.r_en, 0)):
-        inputs |= {f"CE{port}": enable, f"OCE{port}": Const(1), f"WE{port}": Const(writes), f"RST{port}": Const(0)}
+    for port, enable, output, writes in (("A", memory.w_en, Const(1), 1), ("B", memory.r_en, memory.o_en, 0)):
+        inputs |= {f"CE{port}": enable, f"OCE{port}": output, f"WE{port}": Const(writes), f"RST{port}": Const(0)}
         inputs |= {f"CS{port}{bit}": Const(0) for bit in range(3)}
     return Instance(
         "DP16KD",

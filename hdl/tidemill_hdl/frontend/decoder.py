@@ -9,15 +9,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.csr import Cause
-from tidemill.isa import BY_OPCODE, ENGINES, INSTRUCTION_BITS, OPS, Engine, Field, Op
+from tidemill.isa import BY_MNEMONIC, BY_OPCODE, ENGINES, INSTRUCTION_BITS, OPS, Engine, Field, Op
 
 SLOTS = {48: 0, 64: 1, 80: 2}
 """Lowest bit of a field with an index register -> its address slot."""
 
 CONTROL_OPS: tuple[Op, ...] = tuple(op for op in OPS if op.engine is Engine.CONTROL)
 
-ControlFlags = data.StructLayout({op.mnemonic: 1 for op in CONTROL_OPS})
-"""One bit per control instruction; all clear for engine instructions."""
+Kind = data.StructLayout(dict.fromkeys(("single", "dispatch", "endloop", "loop", "slli", "fence", "halt"), 1))
+"""What a legal instruction needs: `single` nothing, it takes a cycle; `dispatch` a place on the way to its engine; the
+others are the instructions of that name. One bit is set, none for an illegal instruction."""
 
 
 def narrow_fields() -> dict[tuple[int, int, bool, int, int], list[Op]]:
@@ -41,6 +42,13 @@ def reserved_groups() -> dict[tuple[str, ...], list[int]]:
     return groups
 
 
+def _kind(op: Op) -> str:
+    """Member of `Kind` that an instruction belongs to."""
+    if op.engine is not Engine.CONTROL:
+        return "dispatch"
+    return op.mnemonic if op.mnemonic in Kind.members else "single"
+
+
 def _opcode_in(opcode: Value, ops: Iterable[Op]) -> Value:
     """Whether `opcode` is one of `ops`."""
     return opcode.matches(*(op.opcode for op in ops))
@@ -62,10 +70,15 @@ class Decoder(wiring.Component):
     use_a, use_b, use_c : Out(1): the instruction reads that register; its value counts as zero otherwise. One step
         after `word`.
     immediate : Out(1): operand B is the immediate in bits 63:32. One step after `word`.
+    full : Out(1): operand B has 32 bits; otherwise the upper 16 are those of operand C. One step after `word`.
+    void : In(1): the instruction is no good for another reason. One step after `word`.
     cause : Out(4): NONE, or why the instruction is illegal: ILLEGAL_OPCODE before RESERVED_BITS before
         ILLEGAL_OPERAND. Two steps after `word`.
     engine : Out(4): one-hot in the order of `isa.ENGINES`; zero for control. Two steps after `word`.
-    control : Out(struct of one bit per control mnemonic). Two steps after `word`.
+    kind : Out(Kind): none set if the instruction is illegal or `void`. Two steps after `word`.
+    legal : Out(1): some bit of `kind` is set. Two steps after `word`.
+    writes : Out(1): the instruction, if legal, writes a register other than r0. Two steps after `word`.
+    subtract : Out(1): it is `sub`; irq : Out(1): it is `irq`. Two steps after `word`.
     wide : Out(1): address slot 1 has 32 bits. Two steps after `word`.
 
     Outputs are registers without reset; the pipeline around keeps the valid bits. One step is one cycle with `en`.
@@ -83,9 +96,15 @@ class Decoder(wiring.Component):
                 "use_b": Out(1),
                 "use_c": Out(1),
                 "immediate": Out(1),
+                "full": Out(1),
+                "void": In(1),
                 "cause": Out(4),
                 "engine": Out(len(ENGINES)),
-                "control": Out(ControlFlags),
+                "kind": Out(Kind),
+                "legal": Out(1),
+                "writes": Out(1),
+                "subtract": Out(1),
+                "irq": Out(1),
                 "wide": Out(1),
             }
         )
@@ -98,7 +117,10 @@ class Decoder(wiring.Component):
 
         # First step: facts that need few bits each.
         engine = Signal(len(ENGINES), reset_less=True)
-        control = Signal(ControlFlags, reset_less=True)
+        kind = Signal(Kind, reset_less=True)
+        writes = Signal(reset_less=True)
+        subtract = Signal(reset_less=True)
+        irq = Signal(reset_less=True)
         unknown = Signal(reset_less=True)
         wide = Signal(reset_less=True)
         slots: tuple[list[Op], ...] = ([], [], [])
@@ -110,6 +132,7 @@ class Decoder(wiring.Component):
                     if field.width == 32:
                         wide_ops.append(op)
         uses_rs = [op for op in CONTROL_OPS if any(field.name == "rs" for field in op.fields)]
+        writers = [op for op in CONTROL_OPS if any(field.name == "rd" for field in op.fields)]
         uses_rt = [op for op in CONTROL_OPS if any(field.name == "rt" for field in op.fields)]
         with m.If(self.en):
             m.d.sync += [
@@ -123,7 +146,11 @@ class Decoder(wiring.Component):
                 wide.eq(_opcode_in(opcode, wide_ops)),
                 unknown.eq(~_opcode_in(opcode, BY_OPCODE.values())),
                 engine.eq(Cat(opcode[5:8] == unit for unit in ENGINES)),
-                *(control[op.mnemonic].eq(opcode == op.opcode) for op in CONTROL_OPS),
+                *(kind[name].eq(_opcode_in(opcode, [op for op in OPS if _kind(op) == name])) for name in Kind.members),
+                self.full.eq(is_control | _opcode_in(opcode, wide_ops)),
+                writes.eq(_opcode_in(opcode, writers) & (word[8:12] != 0)),
+                subtract.eq(opcode == BY_MNEMONIC["sub"].opcode),
+                irq.eq(opcode == BY_MNEMONIC["irq"].opcode),
             ]
             reserved, illegal = [], []
             for number, (owners, bits) in enumerate(reserved_groups().items()):
@@ -145,9 +172,14 @@ class Decoder(wiring.Component):
                 illegal.append(outside & owned)
 
             # Second step: join them.
+            legal = ~(self.void | unknown | Cat(*reserved, *illegal).any())
             m.d.sync += [
                 self.engine.eq(engine),
-                self.control.eq(control),
+                *(self.kind[name].eq(kind[name] & legal) for name in Kind.members),
+                self.legal.eq(legal),
+                self.writes.eq(writes),
+                self.subtract.eq(subtract),
+                self.irq.eq(irq),
                 self.wide.eq(wide),
                 self.cause.eq(
                     Mux(

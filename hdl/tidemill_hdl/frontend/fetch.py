@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES
 from tidemill_hdl.interfaces import PC_BITS, BurstRead
+from tidemill_hdl.memory.bank import RowMemory
 
 BURST_INSTRUCTIONS = 16
 """Most instructions in one burst."""
@@ -41,7 +41,8 @@ class Fetch(wiring.Component):
     received : Out(24): instructions below this index are (or were) in the buffer.
     complete : Out(1): `received` equals `prog_len`.
     full : Out(1): `pinned`, and the buffer holds `ibuf_depth` instructions from `floor` on. One cycle late.
-    r_en, r_addr, r_data : read port of the buffer, `r_data` one cycle after `r_en`; holds while `r_en` is low.
+    r_en, r_addr, r_data : read port of the buffer with two registers, which move with `r_en`: `r_data` is what
+        `r_addr` named two cycles of `r_en` ago.
     fetch : Out(BurstRead): `fetch.beat.ready` is always high.
 
     One command in at least 3 cycles; commands may queue up at the gateway as long as the buffer has room for them.
@@ -76,10 +77,13 @@ class Fetch(wiring.Component):
         burst_bits = burst.bit_length()
         align_bits = burst_bits - 1
 
-        m.submodules.buffer = buffer = Memory(shape=Slot, depth=depth, init=[], attrs={"no_rw_check": 1})
-        w_port = buffer.write_port()
-        r_port = buffer.read_port()
-        m.d.comb += [r_port.en.eq(self.r_en), r_port.addr.eq(self.r_addr), self.r_data.eq(r_port.data)]
+        m.submodules.buffer = buffer = RowMemory(Slot.size, depth)
+        m.d.comb += [
+            buffer.r_en.eq(self.r_en),
+            buffer.o_en.eq(self.r_en),
+            buffer.r_addr.eq(self.r_addr),
+            self.r_data.as_value().eq(buffer.r_data),
+        ]
 
         # ---- commands
         requested = Signal(PC_BITS)
@@ -151,10 +155,9 @@ class Fetch(wiring.Component):
         w_valid = Signal()
         m.d.sync += [w_valid.eq(beat.valid & last), w_word.eq(word), w_resp.eq(resp_now)]
         m.d.comb += [
-            w_port.en.eq(w_valid),
-            w_port.addr.eq(self.received[: self.index_bits]),
-            w_port.data.word.eq(w_word),
-            w_port.data.resp.eq(w_resp),
+            buffer.w_en.eq(w_valid),
+            buffer.w_addr.eq(self.received[: self.index_bits]),
+            buffer.w_data.eq(Cat(w_word, w_resp)),
         ]
         with m.If(w_valid):
             m.d.sync += self.received.eq(self.received + 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from tidemill.config import Config
@@ -16,8 +16,11 @@ from tidemill_hdl.frontend.fetch import Fetch
 from tidemill_hdl.frontend.loops import LoopStack
 from tidemill_hdl.interfaces import PC_BITS, BurstRead, EngineInstruction, Fault
 
-SETTLE_CYCLES = 6
-"""Cycles after a dispatch in which `idle` does not yet tell the truth."""
+SETTLE_CYCLES = 7
+"""Cycles after a dispatch in which what is known of `idle` does not yet tell the truth."""
+
+SLOTS = 2
+"""Instructions on their way to the engines: one more than is offered, so that stalls come from registers."""
 
 OVERRUN_CYCLES = 4
 """Cycles without any instruction in the pipeline before a full loop buffer is taken for a loop that left it."""
@@ -66,9 +69,10 @@ class Frontend(wiring.Component):
 
     Timing
     ------
-    One instruction a cycle, loop ends included (predicted); `loop` takes 2, `fence` and `halt` 2 or 9 from the last
-    dispatch on; a mispredicted loop end (bodies under 5 instructions, two endloops in a row), a skipped loop 4 more.
-    A register written by one instruction can be used by the next without a wait.
+    One instruction a cycle, loop ends included (predicted); `loop` and `slli` take 2, `fence` and `halt` 3 or 11 from
+    the last dispatch on; a mispredicted loop end (bodies under 6 instructions, two endloops in a row), a skipped loop 5
+    more. A register written by one instruction can be used by the next without a wait. `pc` and `instruction` tell of
+    an execution two cycles later.
     """
 
     def __init__(self, config: Config) -> None:
@@ -106,14 +110,15 @@ class Frontend(wiring.Component):
         names = ("read", "word", "decode", "execute")
         valid = {name: Signal(name=f"{name}_valid") for name in names}
         steps = {name: Signal(step, name=f"{name}_step", reset_less=True) for name in names}
-        words = {name: Signal(INSTRUCTION_BITS, name=f"{name}_bits", reset_less=True) for name in names[1:]}
-        resps = {name: Signal(2, name=f"{name}_resp", reset_less=True) for name in names[1:]}
+        words = {name: Signal(INSTRUCTION_BITS, name=f"{name}_bits", reset_less=True) for name in names[2:]}
+        resps = {name: Signal(2, name=f"{name}_resp", reset_less=True) for name in names[2:]}
 
         running = Signal()
         move = Signal()
         complete = Signal()
         redirect = Signal()
-        next_pc = Signal(PC_BITS)
+        redirected = Signal()
+        next_pc = Signal(PC_BITS, reset_less=True)
         execute_pc = Signal(PC_BITS)
         m.d.comb += move.eq(~valid["execute"] | complete)
 
@@ -146,134 +151,162 @@ class Frontend(wiring.Component):
                 m.d.sync += read_pc.eq(Mux(back, loops.start, read_pc + 1))
             for before, name in pairwise(names):
                 m.d.sync += [valid[name].eq(valid[before]), steps[name].eq(steps[before])]
-            m.d.sync += [words["word"].eq(fetch.r_data.word), resps["word"].eq(fetch.r_data.resp)]
-            for before, name in (("word", "decode"), ("decode", "execute")):
-                m.d.sync += [words[name].eq(words[before]), resps[name].eq(resps[before])]
+            m.d.sync += [
+                words["decode"].eq(fetch.r_data.word),
+                resps["decode"].eq(fetch.r_data.resp),
+                words["execute"].eq(words["decode"]),
+                resps["execute"].eq(resps["decode"]),
+            ]
+        # What follows an instruction that goes elsewhere does not execute; the rest of the pipeline goes a cycle later.
         with m.If(redirect):
+            m.d.sync += valid["execute"].eq(0)
+        with m.If(redirected):
             m.d.sync += [valid[name].eq(0) for name in names]
             m.d.sync += read_pc.eq(next_pc)
-        m.d.comb += [decoder.en.eq(move), decoder.word.eq(words["word"])]
+        m.d.comb += [
+            decoder.en.eq(move),
+            decoder.word.eq(fetch.r_data.word),
+            decoder.void.eq(steps["decode"].beyond | resps["decode"][1]),
+        ]
 
-        # ---- registers: read in the decode step, written from the execute step
-        registers = [Signal(32, name=f"r{i}") for i in range(1, SCALAR_REGISTERS)]
-        readable = Array([Const(0, 32), *registers])
+        # ---- registers: read in the decode step, written after the execute step
+        word = words["execute"]
+        kind = decoder.kind
+        second_go = Signal()
         write = Signal()
         result = Signal(32)
+        wrote = Signal()
+        last_rd = Signal(4, reset_less=True)
+        last = Signal(32, reset_less=True)
+        written = Signal(SCALAR_REGISTERS)
+        m.d.comb += write.eq(valid["execute"] & decoder.writes & (kind.single | (kind.slli & second_go)))
+        m.d.sync += wrote.eq(write)
+        with m.If(write):
+            m.d.sync += [last.eq(result), last_rd.eq(word[_RD])]
+        for i in range(1, SCALAR_REGISTERS):
+            with m.If(wrote & (last_rd == i)):
+                m.d.sync += written[i].eq(1)
+
+        def operand(name: str, select: Value, use: Value) -> tuple[Value, Signal]:
+            """What an instruction in the decode step reads, zero without `use`; whether the one before it, in the
+            execute step, changes that."""
+            m.submodules[f"registers_{name}"] = file = memory.Memory(shape=32, depth=SCALAR_REGISTERS, init=[])
+            store, load = file.write_port(), file.read_port(domain="comb")
+            follows = Signal(name=f"follows_{name}", reset_less=True)
+            fresh = use & wrote & (last_rd == select)
+            kept = use & written.bit_select(select, 1) & ~fresh
+            m.d.comb += [store.addr.eq(last_rd), store.data.eq(last), store.en.eq(wrote), load.addr.eq(select)]
+            with m.If(move):
+                m.d.sync += follows.eq(use & valid["execute"] & decoder.writes & (word[_RD] == select))
+            return (last & fresh.replicate(32)) | (load.data & kept.replicate(32)), follows
+
         operand_a = Signal(32, reset_less=True)
         operand_b = Signal(32, reset_less=True)
-        operand_c = Signal(16, reset_less=True)
-        word = words["execute"]
-        rd = word[_RD]
-        with m.If(write):
-            for i, register in enumerate(registers, 1):
-                with m.If(rd == i):
-                    m.d.sync += register.eq(result)
-
-        def operand(select: Value, use: Value) -> Value:
-            """The register's value, also when it is being written; zero if the instruction does not use it."""
-            forward = write & (rd == select) & (rd != 0)
-            return Mux(use, Mux(forward, result, readable[select]), 0)
-
+        read_a, follows_a = operand("a", decoder.select_a, decoder.use_a)
+        read_b, follows_b = operand("b", decoder.select_b, decoder.use_b & ~decoder.immediate)
+        read_c, follows_c = operand("c", decoder.select_c, decoder.use_c & ~decoder.full)
+        follows_upper = Signal(reset_less=True)
         with m.If(move):
             m.d.sync += [
-                operand_a.eq(operand(decoder.select_a, decoder.use_a)),
+                operand_a.eq(read_a),
                 operand_b.eq(
-                    Mux(
-                        decoder.immediate,
-                        words["decode"][_IMMEDIATE],
-                        operand(decoder.select_b, decoder.use_b),
-                    )
+                    (read_b & Cat(Const(-1, 16), decoder.full.replicate(16)))
+                    | (words["decode"][_IMMEDIATE] & decoder.immediate.replicate(32))
+                    | (read_c[:16] << 16)
                 ),
-                operand_c.eq(operand(decoder.select_c, decoder.use_c)),
-            ]
+                follows_upper.eq(
+                    decoder.full & decoder.use_b & ~decoder.immediate & valid["execute"] & decoder.writes
+                    & (word[_RD] == decoder.select_b)
+                ),
+            ]  # fmt: skip
 
         # ---- execute
-        control = decoder.control
         at = steps["execute"]
-        alu = control["addi"] | control["add"] | control["sub"] | control["slli"]
-        m.d.comb += result.eq(
-            Mux(
-                control["slli"],
-                operand_a << word[_AMOUNT],
-                Mux(control["sub"], operand_a - operand_b, operand_a + operand_b),
-            )
-        )
-
-        # Second cycle of loop, fence and halt: sums and conditions of the first are registers then.
+        a = Signal(32)
+        b = Signal(32)
+        upper = Signal(16)
+        shifted = Signal(32, reset_less=True)
+        m.d.comb += [
+            a.eq(Mux(follows_a, last, operand_a)),
+            b.eq(
+                Cat(Mux(follows_b, last[:16], operand_b[:16]), Mux(follows_upper, last[16:], operand_b[16:]))
+                ^ decoder.subtract.replicate(32)
+            ),
+            upper.eq(Mux(follows_c, last[:16], Mux(follows_upper, last[16:], operand_b[16:]))),
+            result.eq(
+                Mux(
+                    kind.slli,
+                    shifted << word[_AMOUNT][:3],
+                    (Cat(Const(1, 1), a) + Cat(decoder.subtract, b))[1:],
+                )
+            ),
+        ]
+        # Second cycle of loop, slli, fence and halt: sums and conditions of the first are registers then.
         second = Signal()
+        count = word[_LOOP_COUNT]
         loop_count = Signal(16, reset_less=True)
         loop_end = Signal(PC_BITS, reset_less=True)
         loop_long = Signal(reset_less=True)
+        skip = Signal(reset_less=True)
         settle = Signal(range(SETTLE_CYCLES + 1))
+        idle = Signal(len(ENGINES))
         drained = Signal()
-        awaited = Mux(control["halt"], (1 << len(ENGINES)) - 1, word[_FENCE_ENGINES])
-        out_valid = Signal(len(ENGINES))
-        out_blocked = Signal()
+        awaited = Mux(kind.halt, (1 << len(ENGINES)) - 1, word[_FENCE_ENGINES])
+        occupied = Signal(SLOTS)
         m.d.sync += [
-            second.eq(valid["execute"] & ~complete),
-            loop_count.eq(word[_LOOP_COUNT] + operand_a[:16]),
+            shifted.eq(a << (word[_AMOUNT] & 0b11000)),
+            loop_count.eq(count + a[:16]),
             loop_end.eq(at.pc + word[_LOOP_LENGTH]),
-            loop_long.eq(word[_LOOP_LENGTH] >= self.config.ibuf_depth),
-            drained.eq((settle == 0) & ~out_valid.any() & ((self.idle | ~awaited).all())),
-        ]
-        with m.If(out_valid.any()):
+            # A sum is zero where each bit is the carry that zero bits below it make.
+            skip.eq(kind.loop & ~second_go & ((count ^ a[:16]) == ((count | a[:16]) << 1)[:16])),
+            second.eq(valid["execute"] & (kind.fence | kind.halt) & ~second_go),
+            idle.eq(self.idle),
+            drained.eq((settle == 0) & ~occupied.any() & ((idle | ~awaited).all())),
+            second_go.eq(
+                valid["execute"] & ~second_go
+                & (kind.slli | (kind.loop & ~loops.deep & ~loop_long) | (kind.fence & second & drained))
+            ),
+        ]  # fmt: skip
+        with m.If(move):
+            m.d.sync += loop_long.eq(words["decode"][_LOOP_LENGTH] >= self.config.ibuf_depth)
+        with m.If(occupied.any()):
             m.d.sync += settle.eq(SETTLE_CYCLES)
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
 
-        cause = Signal(4)
-        info = Signal(32)
-        with m.If(at.beyond):
-            m.d.comb += [cause.eq(Cause.PC_RANGE), info.eq(at.pc)]
-        with m.Elif(resps["execute"][1]):
-            m.d.comb += [
-                cause.eq(Mux(resps["execute"][0], Cause.BUS_DECERR, Cause.BUS_SLVERR)),
-                info.eq(self.prog_addr + (at.pc << 4)),
-            ]
-        with m.Else():
-            m.d.comb += [cause.eq(decoder.cause), info.eq(word[:32])]
-            with m.If(decoder.cause == Cause.NONE):
-                with m.If(control["loop"] & second & (loops.deep | loop_long)):
-                    m.d.comb += cause.eq(Cause.LOOP)
-                with m.If(control["endloop"] & ~loops.active):
-                    m.d.comb += cause.eq(Cause.LOOP)
-
-        fine = Signal()
         jump = Signal()
-        skip = Signal()
-        target = Signal(PC_BITS)
+        right_target = Signal(reset_less=True)
+        full = Signal()
+        completed = Signal()
+        halt = running & valid["execute"] & kind.halt & second & drained
         m.d.comb += [
-            fine.eq(valid["execute"] & running & (cause == Cause.NONE)),
-            jump.eq(control["endloop"] & ~loops.last),
-            skip.eq(control["loop"] & (loop_count == 0)),
-            target.eq(Mux(jump, loops.start, Mux(skip, loop_end, at.pc) + 1)),
             complete.eq(
-                fine
-                & Mux(
-                    control["loop"],
-                    second,
-                    Mux(control["fence"], second & drained, ~control["halt"] & ~(decoder.engine.any() & out_blocked)),
-                )
+                valid["execute"]
+                & (kind.single | second_go | (kind.dispatch & ~full) | (kind.endloop & loops.active))
             ),
-            write.eq(fine & alu),
-            redirect.eq(complete & (skip | (jump != at.taken) | (jump & (at.target != loops.start[:index_bits])))),
-            next_pc.eq(target),
-            loops.push.eq(complete & control["loop"] & ~skip),
+            jump.eq(kind.endloop & ~loops.last),
+            redirect.eq(complete & (skip | (jump != at.taken) | (jump & ~right_target))),
+            loops.push.eq(valid["execute"] & kind.loop & second_go & ~skip),
             loops.i_pc.eq(at.pc),
             loops.i_end.eq(loop_end),
             loops.i_count.eq(loop_count),
-            loops.advance.eq(complete & control["endloop"]),
-        ]
-        with m.If(complete):
-            m.d.sync += execute_pc.eq(next_pc)
-        halt = fine & control["halt"] & second & drained
+            loops.advance.eq(valid["execute"] & kind.endloop & loops.active),
+        ]  # fmt: skip
+        with m.If(move):
+            m.d.sync += right_target.eq(
+                (steps["decode"].target == loops.start[:index_bits]) & ~loops.push & ~(loops.advance & loops.last)
+            )
         m.d.sync += [
-            self.instruction.eq(complete | halt),
-            self.user_irq.eq(complete & control["irq"]),
-            self.fetch_wait.eq(running & ~valid["execute"] & ~present & ~fetch.complete),
-            self.queue_full.eq(out_blocked),
+            redirected.eq(redirect),
+            next_pc.eq(Mux(jump, loops.start, Mux(skip, loop_end, at.pc) + ~kind.halt)),
+            completed.eq(complete | halt),
+            self.instruction.eq(completed),
+            self.user_irq.eq(valid["execute"] & kind.single & decoder.irq),
+            self.fetch_wait.eq(running & ~valid["execute"] & ~redirected & ~present & ~fetch.complete),
         ]
-        with m.If(complete & control["irq"]):
+        with m.If(completed):
+            m.d.sync += execute_pc.eq(next_pc)
+        with m.If(valid["execute"] & kind.single & decoder.irq):
             m.d.sync += self.user_code.eq(word[_IRQ_CODE])
 
         # A loop whose endloop is not where its length says may run out of the buffer: nothing would ever arrive.
@@ -282,39 +315,67 @@ class Frontend(wiring.Component):
         m.d.sync += empty.eq(Mux(starved, Mux(empty == OVERRUN_CYCLES, empty, empty + 1), 0))
         overrun = running & (empty == OVERRUN_CYCLES)
 
+        # ---- ends: an instruction that cannot complete stays
+        lost = (kind.loop & (loops.deep | loop_long)) | (kind.endloop & ~loops.active)
+        faulty = valid["execute"] & (~decoder.legal | lost)
         with m.If(self.start):
             m.d.sync += running.eq(1)
         with m.If(halt):
             m.d.sync += [self.halted.eq(1), running.eq(0)]
-        with m.If(running & valid["execute"] & (cause != Cause.NONE)):
-            m.d.sync += [self.fault.cause.eq(cause), self.fault.info.eq(info), self.fault.valid.eq(1), running.eq(0)]
-        with m.Elif(overrun):
-            m.d.sync += [
-                self.fault.cause.eq(Cause.LOOP), self.fault.info.eq(0), self.fault.valid.eq(1), running.eq(0),
-            ]  # fmt: skip
+        with m.If(faulty | overrun):
+            m.d.sync += [self.fault.valid.eq(1), running.eq(0)]
+        with m.If(~self.fault.valid):
+            m.d.sync += [self.fault.cause.eq(Cause.LOOP), self.fault.info.eq(word[:32])]
+            with m.If(overrun):
+                m.d.sync += self.fault.info.eq(0)
+            with m.Elif(at.beyond):
+                m.d.sync += [self.fault.cause.eq(Cause.PC_RANGE), self.fault.info.eq(at.pc)]
+            with m.Elif(resps["execute"][1]):
+                m.d.sync += [
+                    self.fault.cause.eq(Mux(resps["execute"][0], Cause.BUS_DECERR, Cause.BUS_SLVERR)),
+                    self.fault.info.eq(self.prog_addr + (at.pc << 4)),
+                ]
+            with m.Elif(~decoder.legal):
+                m.d.sync += self.fault.cause.eq(decoder.cause)
         m.d.comb += [self.fault.pc.eq(execute_pc), self.pc.eq(execute_pc)]
 
         # Loops run again from the buffer: nothing from the outermost active `loop` on may be overwritten.
         m.d.comb += [fetch.floor.eq(Mux(loops.active, loops.outermost, execute_pc)), fetch.pinned.eq(loops.active)]
 
-        # ---- dispatch: one register for all engines
-        out_instr = Signal(EngineInstruction, reset_less=True)
+        # ---- dispatch: two places in turn
+        sums = Signal(EngineInstruction)
+        m.d.comb += [
+            sums.pc.eq(at.pc),
+            sums.word.eq(word),
+            sums.word[48:64].eq(word[48:64] + a[:16]),
+            # One chain: a bit between the halves lets the carry through only where the slot has 32 bits.
+            Cat(sums.word[64:80], Signal(name="carry"), sums.word[80:96]).eq(
+                Cat(word[64:80], decoder.wide, word[80:96]) + Cat(b[:16], Const(0, 1), upper)
+            ),
+        ]
+        places = [Signal(EngineInstruction, name=f"place{i}", reset_less=True) for i in range(SLOTS)]
+        engines = [Signal(len(ENGINES), name=f"engine{i}") for i in range(SLOTS)]
+        first, free = Signal(), Signal()
+        offered = Mux(first, engines[1], engines[0])
         ready = Cat(port.ready for port in self.instr)
-        m.d.comb += out_blocked.eq((out_valid & ~ready).any())
+        dispatch, gone = Signal(), Signal()
+        staying = Signal(SLOTS)
+        m.d.comb += [dispatch.eq(valid["execute"] & kind.dispatch & ~full), gone.eq((offered & ready).any())]
+        for i, (place, engine) in enumerate(zip(places, engines, strict=True)):
+            arrives = dispatch & (free == i)
+            m.d.comb += staying[i].eq(arrives | (occupied[i] & ~(gone & (first == i))))
+            # What is in a free place means nothing.
+            with m.If(~occupied[i]):
+                m.d.sync += [place.eq(sums), engine.eq(decoder.engine & arrives.replicate(len(ENGINES)))]
+            with m.Elif(gone & (first == i)):
+                m.d.sync += engine.eq(0)
+        m.d.sync += [
+            occupied.eq(staying),
+            full.eq(staying.all()),
+            first.eq(first ^ gone),
+            free.eq(free ^ dispatch),
+            self.queue_full.eq((offered & ~ready).any()),
+        ]
         for i, port in enumerate(self.instr):
-            m.d.comb += [port.valid.eq(out_valid[i]), port.payload.eq(out_instr)]
-        with m.If(~out_blocked):
-            m.d.sync += [
-                out_valid.eq(Mux(complete, decoder.engine, 0)),
-                out_instr.pc.eq(at.pc),
-                out_instr.word.eq(word),
-                out_instr.word[48:64].eq(word[48:64] + operand_a[:16]),
-                out_instr.word[64:96].eq(
-                    Mux(
-                        decoder.wide,
-                        word[64:96] + operand_b,
-                        Cat((word[64:80] + operand_b[:16])[:16], (word[80:96] + operand_c)[:16]),
-                    )
-                ),
-            ]
+            m.d.comb += [port.valid.eq(offered[i]), port.payload.eq(Mux(first, places[1], places[0]))]
         return m

@@ -21,7 +21,8 @@ class RowMemory(wiring.Component):
     -------
     r_en : In(1): read row `r_addr`.
     r_addr : In(row index)
-    r_data : Out(width): the row, `latency` cycles after `r_en`.
+    o_en : In(1): the output register moves; left alone it always does. While low `r_data` holds.
+    r_data : Out(width): the row, `latency` cycles after `r_en`, with a low `o_en` in the last so much later.
     w_en : In(1): write `w_data` to row `w_addr`; reads of later cycles see it.
     w_addr : In(row index)
     w_data : In(width)
@@ -44,6 +45,7 @@ class RowMemory(wiring.Component):
             {
                 "r_en": In(1),
                 "r_addr": In(address),
+                "o_en": In(1, init=1),
                 "r_data": Out(width),
                 "w_en": In(1),
                 "w_addr": In(address),
@@ -70,5 +72,6 @@ class RowMemory(wiring.Component):
             write.data.eq(self.w_data),
             self.r_data.eq(output),
         ]
-        m.d.sync += output.eq(read.data)
+        with m.If(self.o_en):
+            m.d.sync += output.eq(read.data)
         return m
