@@ -279,7 +279,7 @@ class Machine:
         except MachineFault as fault:
             self._fail(Failure(fault.cause, Unit.FRONTEND, index, fault.info))
             return
-        extra = timing.loop_back if back else timing.loop_entry if mnemonic == "loop" else 0
+        extra = timing.loop_back if back else timing.loop_entry if mnemonic in ("loop", "slli") else 0
         self._front = now + timing.control + extra
         self.counters["INSTRUCTIONS"] += 1
 

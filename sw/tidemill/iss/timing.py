@@ -40,7 +40,7 @@ class Timing:
     control: int = 1
     """The frontend's cycles for a control instruction."""
     loop_entry: int = 1
-    """Extra cycles of `loop`."""
+    """Extra cycles of `loop` and `slli`."""
     loop_back: int = 0
     """Extra cycles of `endloop` when it goes back."""
     fetch_pipeline: int = 8

@@ -97,10 +97,14 @@ class FetchHarness(Harness):
         with m.If(beat.valid & (beats == _BEATS * chosen + 1)):
             m.d.sync += [word[half:].eq(beat.payload.data), resp.eq(Mux(resp[1], resp, bad))]
         both = Cat(word, resp)
-        slot = Array(self.inner(f"dut.buffer[{i}]", INSTRUCTION_BITS + 2) for i in range(_DEPTH))[chosen[:5]]
+        slot = Array(self.inner(f"dut.buffer.ram[{i}]", INSTRUCTION_BITS + 2) for i in range(_DEPTH))[chosen[:5]]
         here = (chosen < dut.received) & (chosen >= floor)
-        reads = self.past(dut.r_en & (dut.r_addr == chosen[:5]) & here, "reads")
+        # Two registers on the way out, which move together.
+        named, reads = Signal(), Signal()
+        with m.If(dut.r_en):
+            m.d.sync += [named.eq((dut.r_addr == chosen[:5]) & here), reads.eq(named)]
         self.prove("content", ~reads | (dut.r_data.as_value() == both))
+        self.lemma("named", ~named | (self.inner("dut.buffer.read__data", INSTRUCTION_BITS + 2) == both))
         self.lemma("slot", ~here | (slot == both))
         position, older, first = self.inner("dut.position"), self.inner("dut.older", half), self.inner("dut.resp", 2)
         coming = (beats == _BEATS * chosen + 1) & (position == 1)
