@@ -117,10 +117,11 @@ class Frontend(wiring.Component):
         move = Signal()
         complete = Signal()
         redirect = Signal()
-        redirected = Signal()
-        next_pc = Signal(PC_BITS, reset_less=True)
+        # Also after a reset: what a decoder without reset says of an instruction of before means nothing.
+        redirected = Signal(init=1)
+        next_pc = Signal(PC_BITS)
         execute_pc = Signal(PC_BITS)
-        m.d.comb += move.eq(~valid["execute"] | complete)
+        m.d.comb += move.eq(~valid["execute"] | redirected | complete)
 
         # ---- read: choose the next instruction, predicting the way back at the innermost loop's end
         read_pc = Signal(PC_BITS)
@@ -157,16 +158,14 @@ class Frontend(wiring.Component):
                 words["execute"].eq(words["decode"]),
                 resps["execute"].eq(resps["decode"]),
             ]
-        # What follows an instruction that goes elsewhere does not execute; the rest of the pipeline goes a cycle later.
-        with m.If(redirect):
-            m.d.sync += valid["execute"].eq(0)
+        # An instruction that goes elsewhere empties the pipeline a cycle later, in which nothing executes.
         with m.If(redirected):
             m.d.sync += [valid[name].eq(0) for name in names]
             m.d.sync += read_pc.eq(next_pc)
         m.d.comb += [
             decoder.en.eq(move),
             decoder.word.eq(fetch.r_data.word),
-            decoder.void.eq(steps["decode"].beyond | resps["decode"][1]),
+            decoder.void.eq(~valid["decode"] | redirected | steps["decode"].beyond | resps["decode"][1]),
         ]
 
         # ---- registers: read in the decode step, written after the execute step
@@ -179,7 +178,7 @@ class Frontend(wiring.Component):
         last_rd = Signal(4, reset_less=True)
         last = Signal(32, reset_less=True)
         written = Signal(SCALAR_REGISTERS)
-        m.d.comb += write.eq(valid["execute"] & decoder.writes & (kind.single | (kind.slli & second_go)))
+        m.d.comb += write.eq(~redirected & decoder.writes & (kind.single | (kind.slli & second_go)))
         m.d.sync += wrote.eq(write)
         with m.If(write):
             m.d.sync += [last.eq(result), last_rd.eq(word[_RD])]
@@ -220,7 +219,7 @@ class Frontend(wiring.Component):
                 ),
             ]  # fmt: skip
 
-        # ---- execute
+        # ---- execute: no bit of `kind` is set where there is nothing to execute, but in the cycle of a redirection
         at = steps["execute"]
         a = Signal(32)
         b = Signal(32)
@@ -259,11 +258,11 @@ class Frontend(wiring.Component):
             loop_end.eq(at.pc + word[_LOOP_LENGTH]),
             # A sum is zero where each bit is the carry that zero bits below it make.
             skip.eq(kind.loop & ~second_go & ((count ^ a[:16]) == ((count | a[:16]) << 1)[:16])),
-            second.eq(valid["execute"] & (kind.fence | kind.halt) & ~second_go),
+            second.eq((kind.fence | kind.halt) & ~second_go),
             idle.eq(self.idle),
             drained.eq((settle == 0) & ~occupied.any() & ((idle | ~awaited).all())),
             second_go.eq(
-                valid["execute"] & ~second_go
+                ~redirected & ~second_go
                 & (kind.slli | (kind.loop & ~loops.deep & ~loop_long) | (kind.fence & second & drained))
             ),
         ]  # fmt: skip
@@ -278,19 +277,19 @@ class Frontend(wiring.Component):
         right_target = Signal(reset_less=True)
         full = Signal()
         completed = Signal()
-        halt = running & valid["execute"] & kind.halt & second & drained
+        halt = running & ~redirected & kind.halt & second & drained
         m.d.comb += [
             complete.eq(
-                valid["execute"]
+                ~redirected
                 & (kind.single | second_go | (kind.dispatch & ~full) | (kind.endloop & loops.active))
             ),
             jump.eq(kind.endloop & ~loops.last),
             redirect.eq(complete & (skip | (jump != at.taken) | (jump & ~right_target))),
-            loops.push.eq(valid["execute"] & kind.loop & second_go & ~skip),
+            loops.push.eq(kind.loop & second_go & ~skip),
             loops.i_pc.eq(at.pc),
             loops.i_end.eq(loop_end),
             loops.i_count.eq(loop_count),
-            loops.advance.eq(valid["execute"] & kind.endloop & loops.active),
+            loops.advance.eq(~redirected & kind.endloop & loops.active),
         ]  # fmt: skip
         with m.If(move):
             m.d.sync += right_target.eq(
@@ -301,12 +300,12 @@ class Frontend(wiring.Component):
             next_pc.eq(Mux(jump, loops.start, Mux(skip, loop_end, at.pc) + ~kind.halt)),
             completed.eq(complete | halt),
             self.instruction.eq(completed),
-            self.user_irq.eq(valid["execute"] & kind.single & decoder.irq),
+            self.user_irq.eq(~redirected & kind.single & decoder.irq),
             self.fetch_wait.eq(running & ~valid["execute"] & ~redirected & ~present & ~fetch.complete),
         ]
         with m.If(completed):
             m.d.sync += execute_pc.eq(next_pc)
-        with m.If(valid["execute"] & kind.single & decoder.irq):
+        with m.If(~redirected & kind.single & decoder.irq):
             m.d.sync += self.user_code.eq(word[_IRQ_CODE])
 
         # A loop whose endloop is not where its length says may run out of the buffer: nothing would ever arrive.
@@ -317,7 +316,7 @@ class Frontend(wiring.Component):
 
         # ---- ends: an instruction that cannot complete stays
         lost = (kind.loop & (loops.deep | loop_long)) | (kind.endloop & ~loops.active)
-        faulty = valid["execute"] & (~decoder.legal | lost)
+        faulty = valid["execute"] & ~redirected & (~decoder.legal | lost)
         with m.If(self.start):
             m.d.sync += running.eq(1)
         with m.If(halt):
@@ -360,7 +359,7 @@ class Frontend(wiring.Component):
         ready = Cat(port.ready for port in self.instr)
         dispatch, gone = Signal(), Signal()
         staying = Signal(SLOTS)
-        m.d.comb += [dispatch.eq(valid["execute"] & kind.dispatch & ~full), gone.eq((offered & ready).any())]
+        m.d.comb += [dispatch.eq(~redirected & kind.dispatch & ~full), gone.eq((offered & ready).any())]
         for i, (place, engine) in enumerate(zip(places, engines, strict=True)):
             arrives = dispatch & (free == i)
             m.d.comb += staying[i].eq(arrives | (occupied[i] & ~(gone & (first == i))))
