@@ -49,12 +49,16 @@ _RowJob = data.StructLayout(
 )
 
 
+def flying_layout(config: Config) -> data.StructLayout:
+    """A burst in flight: its piece, and what the beats' way asks of it. `single`: one beat; `primes`: its first beat
+    only begins the line's first word."""
+    return data.StructLayout({"piece": piece_layout(config), "single": 1, "primes": 1})
+
+
 def _row_layout(config: Config) -> data.StructLayout:
-    """A row out of DRAM: `data` holds it in its upper bytes; `error`: the bus answered one (`decode`: DECERR) at
-    `addr`; `window`: no row, the line at `addr` lies outside the window."""
-    return data.StructLayout(
-        {"data": 8 * config.acc_row_bytes, "error": 1, "decode": 1, "window": 1, "addr": 32, "acc": 1}
-    )
+    """A row out of DRAM: `data` holds it in its upper bytes; `good`: no beat of it was an error; `inside`: it is a row,
+    else it stands for a line outside the window."""
+    return data.StructLayout({"data": 8 * config.acc_row_bytes, "good": 1, "inside": 1})
 
 
 class RowAssembler(wiring.Component):
@@ -66,9 +70,11 @@ class RowAssembler(wiring.Component):
 
     Members
     -------
-    piece : In(stream of `piece_layout`): the bursts in order; taken with a burst's last beat.
+    burst : In(stream of `flying_layout`): the bursts in order; taken with a burst's last beat.
     beat : In(stream of {data, resp}): their beats.
     row : Out(stream of `_row_layout`)
+    bad_addr, bad_decode : Out(32), Out(1): the piece of the first row that is not good or not inside, since reset;
+        whether the bus answered DECERR. Valid with that row.
 
     Latency 2 cycles from a row's last beat; throughput one beat a cycle. After reset empty.
     """
@@ -77,9 +83,11 @@ class RowAssembler(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "piece": In(stream.Signature(piece_layout(config))),
+                "burst": In(stream.Signature(flying_layout(config))),
                 "beat": BurstRead(config).members["beat"],
                 "row": Out(stream.Signature(_row_layout(config))),
+                "bad_addr": Out(32),
+                "bad_decode": Out(1),
             }
         )
 
@@ -87,76 +95,86 @@ class RowAssembler(wiring.Component):
         m = Module()
         config = self.config
         width = config.axi_data_width
-        piece, beat = self.piece.payload, self.beat.payload
+        burst, beat = self.burst.payload, self.beat.payload
+        piece = burst.piece
 
         # Align: a word is the end of the beat before and the begin of this one.
-        word = Signal(data.StructLayout({"data": width, "error": 1, "decode": 1, "window": 1, "addr": 32, "acc": 1}))
-        word_valid, word_ready = Signal(), Signal()
-        position = Signal(8)
+        word_layout = data.StructLayout({"data": width, "error": 1, "window": 1, "acc": 1})
+        m.submodules.words = words = SkidBuffer(word_layout)
+        word = words.i.payload
+        begins = Signal(init=1)
+        left = Signal(8, reset_less=True)
+        left_now = Signal(8)
+        at_last = Signal()
         previous = Signal(width, reset_less=True)
-        previous_error, previous_decode = Signal(), Signal()
-        error, decode = Signal(), Signal()
+        previous_error = Signal()
         primes, last, fire, marks = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            primes.eq(piece.first & (position == 0) & (piece.offset != 0)),
-            last.eq(position == piece.beats),
-            fire.eq(self.piece.valid & ~piece.window & self.beat.valid & word_ready),
-            marks.eq(self.piece.valid & piece.window & word_ready),
-            self.beat.ready.eq(self.piece.valid & ~piece.window & word_ready),
-            self.piece.ready.eq(marks | (fire & last)),
-            error.eq(beat.resp[1] | previous_error),
-            decode.eq(Mux(previous_error, previous_decode, beat.resp[0])),
+            primes.eq(begins & burst.primes),
+            left_now.eq(Mux(begins, piece.beats, left)),
+            last.eq(Mux(begins, burst.single, at_last)),
+            fire.eq(self.burst.valid & ~piece.window & self.beat.valid & words.i.ready),
+            marks.eq(self.burst.valid & piece.window & words.i.ready),
+            self.beat.ready.eq(self.burst.valid & ~piece.window & words.i.ready),
+            self.burst.ready.eq(marks | (fire & last)),
+            words.i.valid.eq((fire & ~primes) | marks),
+            word.error.eq(beat.resp[1] | previous_error),
+            word.window.eq(piece.window),
+            word.acc.eq(piece.acc),
         ]
         with m.If(fire):
             m.d.sync += [
+                begins.eq(last),
+                left.eq(left_now - 1),
+                at_last.eq(left_now == 1),
                 previous.eq(beat.data),
                 previous_error.eq(primes & beat.resp[1]),
-                previous_decode.eq(beat.resp[0]),
-                position.eq(Mux(last, 0, position + 1)),
             ]
-        with m.If(word_ready):
-            m.d.sync += [
-                word_valid.eq((fire & ~primes) | marks),
-                word.error.eq(error),
-                word.decode.eq(decode),
-                word.window.eq(marks),
-                word.acc.eq(piece.acc),
-            ]
-            with m.If(~previous_error):
-                m.d.sync += word.addr.eq(piece.addr)
-            both = Cat(previous, beat.data)
-            with m.Switch(piece.offset):
-                with m.Case(0):
-                    m.d.sync += word.data.eq(beat.data)
-                for i in range(1, config.axi_bytes):
-                    with m.Case(i):
-                        m.d.sync += word.data.eq(both[8 * i : 8 * i + width])
+        both = Cat(previous, beat.data)
+        with m.Switch(piece.offset):
+            with m.Case(0):
+                m.d.comb += word.data.eq(beat.data)
+            for i in range(1, config.axi_bytes):
+                with m.Case(i):
+                    m.d.comb += word.data.eq(both[8 * i : 8 * i + width])
+
+        # The first bad row is the one that stops the engine.
+        caught = Signal()
+        with m.If((marks | (fire & beat.resp[1])) & ~caught):
+            m.d.sync += [caught.eq(1), self.bad_addr.eq(piece.addr), self.bad_decode.eq(beat.resp[0])]
 
         # Gather: words enter at the top.
-        row = Signal(_row_layout(config))
-        full = Signal()
-        count = Signal(range(config.acc_row_bytes // config.axi_bytes))
-        complete = Signal()
+        word = words.o.payload
+        content = Signal(8 * config.acc_row_bytes, reset_less=True)
+        full, good, inside, error = Signal(), Signal(), Signal(), Signal()
         spad_last = config.spad_row_bytes // config.axi_bytes - 1
         acc_last = config.acc_row_bytes // config.axi_bytes - 1
+        count = Signal(range(acc_last + 1))
+        at_spad_last = Signal(init=spad_last == 0)
+        at_acc_last = Signal(init=acc_last == 0)
+        complete, next_count = Signal(), Signal(range(acc_last + 1))
         m.d.comb += [
-            word_ready.eq(~word_valid | ~full | self.row.ready),
-            complete.eq((count == Mux(word.acc, acc_last, spad_last)) | word.window),
+            words.o.ready.eq(~full | self.row.ready),
+            complete.eq(Mux(word.acc, at_acc_last, at_spad_last) | word.window),
+            next_count.eq(Mux(complete, 0, count + 1)),
             self.row.valid.eq(full),
-            self.row.payload.eq(row),
+            self.row.payload.data.eq(content),
+            self.row.payload.good.eq(good),
+            self.row.payload.inside.eq(inside),
         ]
-        with m.If(word_valid & word_ready):
+        with m.If(words.o.valid & words.o.ready):
             m.d.sync += [
                 full.eq(complete),
-                count.eq(Mux(complete, 0, count + 1)),
-                row.data.eq(Cat(row.data, word.data)[width:]),
-                row.window.eq(word.window),
-                row.acc.eq(word.acc),
+                good.eq(complete & ~word.error & ~word.window & ~error),
+                inside.eq(complete & ~word.window),
+                error.eq((error | word.error) & ~complete),
+                count.eq(next_count),
+                at_spad_last.eq(next_count == spad_last),
+                at_acc_last.eq(next_count == acc_last),
+                content.eq(Cat(content, word.data)[width:]),
             ]
-            with m.If((count == 0) | ~row.error):
-                m.d.sync += [row.error.eq(word.error), row.decode.eq(word.decode), row.addr.eq(word.addr)]
         with m.Elif(self.row.ready):
-            m.d.sync += full.eq(0)
+            m.d.sync += [full.eq(0), good.eq(0), inside.eq(0)]
         return m
 
 
@@ -182,10 +200,10 @@ class LoadEngine(wiring.Component):
     window : In(Window)
     read_beat, bus_read_wait, progress : Out(1): events; `progress`: a beat or a row moved.
 
-    Timing without stalls: first command 7 cycles after `instr`; a row leaves 4 cycles after its last beat came; one
-    beat a cycle within an instruction, an unaligned line takes one beat more than its bytes fill, 1 row's cycle is
-    lost between transfers at most; `done` 3 cycles after the last row was taken. Transfers of one burst each keep
-    `max_outstanding` bursts in flight: as many transfers as `COMPLETIONS` wait for their rows.
+    Timing without stalls: first command 6 cycles after `instr`; a row leaves 3 cycles after its last beat came; one
+    beat a cycle within an instruction, a burst every other cycle; an unaligned line takes one beat more than its bytes
+    fill, 1 row's cycle is lost between transfers at most; `done` 3 cycles after the last row was taken. Transfers of
+    one burst each keep `max_outstanding` bursts in flight: as many transfers as `COMPLETIONS` wait for their rows.
     """
 
     def __init__(self, config: Config) -> None:
@@ -216,27 +234,41 @@ class LoadEngine(wiring.Component):
         row_taken = Signal()
         self._intake(m, walk.job, rows.i, completions.i)
         self._requests(m, walk.piece, assembler)
-        self._write(m, rows.o, assembler.row, row_taken, landed)
+        self._write(m, rows.o, assembler, row_taken, landed)
         self._complete(m, completions.o, landed)
         m.d.sync += self.progress.eq(row_taken | (self.bus.beat.valid & self.bus.beat.ready))
         return m
 
     def _intake(self, m: Module, requests: stream.Interface, rows: stream.Interface, done: stream.Interface) -> None:
         """Executes configuration and hands each transfer to the two walks."""
-        m.submodules.instr = intake = SkidBuffer(EngineInstruction)
-        wiring.connect(m, wiring.flipped(self.instr), intake.i)
-        word, pc = intake.o.payload.word, intake.o.payload.pc
+        m.submodules.instr = intake = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "run": 1, "reads": 1}))
+        arriving = layout("ld.run")(self.instr.payload.word)
+        m.d.comb += [
+            intake.i.valid.eq(self.instr.valid),
+            self.instr.ready.eq(intake.i.ready),
+            intake.i.payload.instr.eq(self.instr.payload),
+            intake.i.payload.run.eq(arriving.opcode == BY_MNEMONIC["ld.run"].opcode),
+            intake.i.payload.reads.eq((arriving.opcode == BY_MNEMONIC["ld.run"].opcode) & (arriving.n0 != 0)),
+        ]
+        word, pc = intake.o.payload.instr.word, intake.o.payload.instr.pc
         s1, s2 = Signal(signed(32)), Signal(signed(32))
         d1, d2 = Signal(signed(16)), Signal(signed(16))
-        pad_lo, padding, value = Signal(8), Signal(9), Signal(8)
+        pad_lo = Signal(8)
+        padding = Signal(9)
+        padded = Signal()
+        value = Signal(8)
         run = layout("ld.run")(word)
         job = Signal(_RowJob)
         is_run, reads, fire = Signal(), Signal(), Signal()
         m.d.comb += [
-            reads.eq((run.opcode == BY_MNEMONIC["ld.run"].opcode) & (run.n0 != 0)),
-            is_run.eq((run.opcode == BY_MNEMONIC["ld.run"].opcode) & ((run.n0 != 0) | (padding != 0))),
+            reads.eq(intake.o.payload.reads),
+            is_run.eq(intake.o.payload.reads | (intake.o.payload.run & padded)),
             fire.eq(
-                intake.o.valid & done.ready & (~is_run | rows.ready) & (~reads | requests.ready) & ~self.fault.valid
+                intake.o.valid
+                & done.ready
+                & (~intake.o.payload.run | rows.ready)
+                & (~reads | requests.ready)
+                & ~self.fault.valid
             ),
             intake.o.ready.eq(fire),
             done.valid.eq(fire),
@@ -275,6 +307,7 @@ class LoadEngine(wiring.Component):
                 d2.eq(dst.d2),
                 pad_lo.eq(dst.pad_lo),
                 padding.eq(dst.pad_lo + dst.pad_hi),
+                padded.eq((dst.pad_lo != 0) | (dst.pad_hi != 0)),
                 value.eq(dst.value),
             ]
 
@@ -282,89 +315,112 @@ class LoadEngine(wiring.Component):
         """Sends commands, remembers the bursts in flight for the assembler."""
         config, bus = self.config, self.bus
         low = (config.axi_bytes - 1).bit_length()
-        m.submodules.flying = flying = Queue(piece_layout(config), max(2, config.max_outstanding))
-        m.submodules.commands = commands = SkidBuffer(bus.cmd.payload.shape())
-        m.submodules.beats = beats = SkidBuffer(bus.beat.payload.shape())
-        wiring.connect(m, commands.o, wiring.flipped(bus.cmd))
-        wiring.connect(m, wiring.flipped(bus.beat), beats.i)
-        wiring.connect(m, beats.o, assembler.beat)
-        wiring.connect(m, flying.o, assembler.piece)
+        m.submodules.flying = flying = Queue(flying_layout(config), max(2, config.max_outstanding))
+        wiring.connect(m, wiring.flipped(bus.beat), assembler.beat)
+        wiring.connect(m, flying.o, assembler.burst)
 
+        # A command every other cycle, as the gateway takes them.
+        piece = pieces.payload
+        command_valid = Signal()
+        command = Signal(bus.cmd.payload.shape(), reset_less=True)
         in_flight = Signal(range(config.max_outstanding + 1))
+        any_flies = Signal()
+        all_fly = Signal()
         issue, finish = Signal(), Signal()
         m.d.comb += [
-            pieces.ready.eq(
-                flying.i.ready & commands.i.ready & (in_flight != config.max_outstanding) & ~self.fault.valid
-            ),
+            pieces.ready.eq(flying.i.ready & ~command_valid & ~all_fly & ~self.fault.valid),
             issue.eq(pieces.valid & pieces.ready),
             flying.i.valid.eq(issue),
-            flying.i.payload.eq(pieces.payload),
-            commands.i.valid.eq(issue & ~pieces.payload.window),
-            commands.i.payload.addr.eq(Cat(C(0, low), pieces.payload.addr[low:])),
-            commands.i.payload.beats.eq(pieces.payload.beats),
+            flying.i.payload.piece.eq(piece),
+            flying.i.payload.single.eq(piece.beats == 0),
+            flying.i.payload.primes.eq(piece.first & (piece.offset != 0)),
+            bus.cmd.valid.eq(command_valid),
+            bus.cmd.payload.eq(command),
             finish.eq(flying.o.valid & flying.o.ready),
         ]
+        with m.If(issue):
+            m.d.sync += [
+                command_valid.eq(~piece.window),
+                command.addr.eq(Cat(C(0, low), piece.addr[low:])),
+                command.beats.eq(piece.beats),
+            ]
+        with m.Elif(bus.cmd.ready):
+            m.d.sync += command_valid.eq(0)
+        with m.If(issue & ~finish):
+            m.d.sync += [
+                in_flight.eq(in_flight + 1),
+                any_flies.eq(1),
+                all_fly.eq(in_flight == config.max_outstanding - 1),
+            ]
+        with m.Elif(finish & ~issue):
+            m.d.sync += [in_flight.eq(in_flight - 1), any_flies.eq(in_flight != 1), all_fly.eq(0)]
         m.d.sync += [
-            in_flight.eq(in_flight + issue - finish),
             self.read_beat.eq(bus.beat.valid & bus.beat.ready),
-            self.bus_read_wait.eq((in_flight != 0) & ~(bus.beat.valid & bus.beat.ready)),
+            self.bus_read_wait.eq(any_flies & ~(bus.beat.valid & bus.beat.ready)),
         ]
 
-    def _write(
-        self, m: Module, jobs: stream.Interface, data_rows: stream.Interface, taken: Signal, landed: Signal
-    ) -> None:
+    def _write(self, m: Module, jobs: stream.Interface, assembler: RowAssembler, taken: Signal, landed: Signal) -> None:
         """Walks the local rows and writes data or padding; `landed` pulses for a transfer's last row as soon as
         `idle` says whether it is in the memory."""
-        config = self.config
-        job = jobs.payload
+        config, data_rows = self.config, assembler.row
         m.submodules.nest = nest = AddressNest([13, 10, 10], [ROW_BITS])
         walking = Signal()
         point_ready = Signal()
         index = Signal(13)
+        job = Signal(_RowJob, reset_less=True)
         m.d.comb += [
             nest.start.eq(jobs.valid & ~walking),
-            nest.count.c0.eq(job.total),
-            nest.count.c1.eq(job.n1),
-            nest.count.c2.eq(job.n2),
-            nest.base.s0.eq(job.local[:-1]),
+            nest.count.c0.eq(jobs.payload.total),
+            nest.count.c1.eq(jobs.payload.n1),
+            nest.count.c2.eq(jobs.payload.n2),
+            nest.base.s0.eq(jobs.payload.local[:-1]),
             nest.stride[0][0].eq(1),
             nest.stride[0][1].eq(job.d1),
             nest.stride[0][2].eq(job.d2),
             nest.step.eq(nest.valid & point_ready),
-            jobs.ready.eq(nest.step & nest.last),
+            jobs.ready.eq(~walking),
         ]
         with m.If(nest.start):
-            m.d.sync += [walking.eq(1), index.eq(0)]
+            m.d.sync += [walking.eq(1), index.eq(0), job.eq(jobs.payload)]
         with m.Elif(nest.step):
             m.d.sync += [walking.eq(~nest.last), index.eq(Mux(nest.final[0], 0, index + 1))]
 
+        # What a row needs to be written: `takes` a row of the bus, `opens` a line (before its padding: the line must
+        # lie in the window), or `pads` with nothing but the value. A row outside its memory is none of them.
         point = Signal(
             data.StructLayout(
-                {
-                    "row": signed(ROW_BITS),
-                    "outside": 1,
-                    "data": 1,
-                    "opens": 1,
-                    "acc": 1,
-                    "last": 1,
-                    "value": 8,
-                    "pc": PC_BITS,
-                }
+                {"row": signed(ROW_BITS), "outside": 1, "waits": 1, "data": 1, "acc": 1, "last": 1, "value": 8,
+                 "pc": PC_BITS}
             ),
             reset_less=True,
-        )
+        )  # fmt: skip
         point_valid = Signal()
+        takes = Signal()
+        opens = Signal()
+        pads = Signal()
         row = Signal(signed(ROW_BITS))
+        outside = Signal()
+        is_data = Signal()
+        is_open = Signal()
         spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
-        m.d.comb += row.eq(nest.address.s0)
+        acc = job.local[-1]
+        m.d.comb += [
+            row.eq(nest.address.s0),
+            outside.eq(Mux(acc, row[acc_bits:].any(), row[spad_bits:].any())),
+            is_data.eq((index >= job.data_begin) & (index < job.data_end)),
+            is_open.eq(nest.first[0] & job.reads),
+        ]
         with m.If(point_ready):
             m.d.sync += [
                 point_valid.eq(nest.valid),
+                takes.eq(nest.valid & ~outside & is_data),
+                opens.eq(nest.valid & ~outside & ~is_data & is_open),
+                pads.eq(nest.valid & ~outside & ~is_data & ~is_open),
                 point.row.eq(row),
-                point.outside.eq(Mux(job.local[-1], row[acc_bits:].any(), row[spad_bits:].any())),
-                point.data.eq((index >= job.data_begin) & (index < job.data_end)),
-                point.opens.eq(nest.first[0] & job.reads),
-                point.acc.eq(job.local[-1]),
+                point.outside.eq(outside),
+                point.waits.eq(is_data | is_open),
+                point.data.eq(is_data),
+                point.acc.eq(acc),
                 point.last.eq(nest.last),
                 point.value.eq(job.value),
                 point.pc.eq(job.pc),
@@ -373,7 +429,7 @@ class LoadEngine(wiring.Component):
         spad_valid, acc_valid, last = Signal(), Signal(), Signal()
         address = Signal(max(spad_bits, acc_bits), reset_less=True)
         content = Signal(8 * config.acc_row_bytes, reset_less=True)
-        free, go, waits, spoiled, bad = Signal(), Signal(), Signal(), Signal(), Signal()
+        free, go = Signal(), Signal()
         m.d.comb += [
             self.spad.req.valid.eq(spad_valid),
             self.spad.req.payload.addr.eq(address),
@@ -382,37 +438,39 @@ class LoadEngine(wiring.Component):
             self.acc.req.payload.addr.eq(address),
             self.acc.req.payload.data.eq(content),
             taken.eq((spad_valid & self.spad.req.ready) | (acc_valid & self.acc.req.ready)),
-            free.eq(~(spad_valid | acc_valid) | taken),
-            waits.eq(point.data | point.opens),
-            go.eq(point_valid & free & (~waits | data_rows.valid) & ~self.fault.valid),
-            spoiled.eq((waits & data_rows.payload.window) | (point.data & data_rows.payload.error)),
-            bad.eq(spoiled | point.outside),
-            point_ready.eq(~point_valid | (go & ~bad)),
-            data_rows.ready.eq(go & ~bad & point.data),
+            free.eq((~spad_valid | self.spad.req.ready) & (~acc_valid | self.acc.req.ready)),
+            go.eq(free & ((takes & data_rows.payload.good) | (opens & data_rows.payload.inside) | pads)),
+            point_ready.eq(~point_valid | go),
+            data_rows.ready.eq(free & takes & data_rows.payload.good),
         ]
         with m.If(free):
             m.d.sync += [
-                spad_valid.eq(go & ~bad & ~point.acc),
-                acc_valid.eq(go & ~bad & point.acc),
+                spad_valid.eq(go & ~point.acc),
+                acc_valid.eq(go & point.acc),
                 last.eq(point.last),
                 address.eq(point.row),
                 content.eq(Mux(point.data, data_rows.payload.data, point.value.replicate(config.acc_row_bytes))),
             ]
         m.d.sync += landed.eq(taken & last)
 
-        # Rows before the error have to reach the memory first.
+        # A point that may not be written stays for good. Rows before it have to reach the memory first.
         settle = Signal(range(SETTLE_CYCLES + 1))
+        spoiled, bad = Signal(), Signal()
+        m.d.comb += spoiled.eq(
+            point.waits & data_rows.valid & ~Mux(point.data, data_rows.payload.good, data_rows.payload.inside)
+        )
+        m.d.sync += bad.eq(point_valid & (spoiled | (point.outside & (~point.waits | data_rows.valid))))
         with m.If(taken):
             m.d.sync += settle.eq(SETTLE_CYCLES)
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
-        with m.If(go & bad & ~taken & (settle == 0) & self.spad.idle & self.acc.idle):
+        with m.If(bad & ~spad_valid & ~acc_valid & (settle == 0) & self.spad.idle & self.acc.idle):
             m.d.sync += [self.fault.valid.eq(1), self.fault.pc.eq(point.pc)]
             with m.If(spoiled):
-                bus_cause = Mux(data_rows.payload.decode, Cause.BUS_DECERR, Cause.BUS_SLVERR)
+                bus_cause = Mux(assembler.bad_decode, Cause.BUS_DECERR, Cause.BUS_SLVERR)
                 m.d.sync += [
-                    self.fault.cause.eq(Mux(data_rows.payload.window, Cause.WINDOW, bus_cause)),
-                    self.fault.info.eq(data_rows.payload.addr),
+                    self.fault.cause.eq(Mux(data_rows.payload.inside, bus_cause, Cause.WINDOW)),
+                    self.fault.info.eq(assembler.bad_addr),
                 ]
             with m.Else():
                 m.d.sync += [self.fault.cause.eq(Cause.LOCAL_RANGE), self.fault.info.eq(point.row)]
@@ -420,14 +478,19 @@ class LoadEngine(wiring.Component):
     def _complete(self, m: Module, completions: stream.Interface, landed: Signal) -> None:
         """Reports instructions in order, a transfer once its last row is in the memory."""
         runs = Signal(range(COMPLETIONS + 2))
-        pop, run_done = Signal(), Signal()
+        any_runs = Signal()
+        pop = Signal()
+        run_done = Signal()
         m.d.comb += [
-            completions.ready.eq(~completions.payload.run | ((runs != 0) & self.spad.idle & self.acc.idle)),
+            completions.ready.eq(~completions.payload.run | (any_runs & self.spad.idle & self.acc.idle)),
             pop.eq(completions.valid & completions.ready),
             run_done.eq(pop & completions.payload.run),
         ]
+        with m.If(landed & ~run_done):
+            m.d.sync += [runs.eq(runs + 1), any_runs.eq(1)]
+        with m.Elif(run_done & ~landed):
+            m.d.sync += [runs.eq(runs - 1), any_runs.eq(runs != 1)]
         m.d.sync += [
-            runs.eq(runs + landed - run_done),
             self.done.valid.eq(pop),
             self.done.signal.eq(completions.payload.signal),
         ]

@@ -44,6 +44,8 @@ _RowJob = data.StructLayout(
         "pc": unsigned(PC_BITS),
     }
 )
+_BeatCount = data.StructLayout({"beats": 8, "single": 1})
+"""A burst whose beats may be sent: beats minus one; whether it is one beat."""
 _Burst = data.StructLayout({"addr": 32, "pc": PC_BITS, "final": 1})
 
 
@@ -70,7 +72,7 @@ class StoreEngine(wiring.Component):
     write_beat, bus_write_wait, progress : Out(1): events; `progress`: a beat moved, a row was read or a burst
         acknowledged.
 
-    Timing without stalls: first command 7 cycles after `instr`, first beat 12; one beat a cycle, 1 lost between
+    Timing without stalls: first command 6 cycles after `instr`, first beat 11; one beat a cycle, 1 lost between
     transfers at most; `done` 3 cycles after the last response.
     """
 
@@ -94,20 +96,20 @@ class StoreEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.walk = walk = BurstWalk(self.config)
-        m.submodules.rows = rows = SkidBuffer(_RowJob)
+        rows = stream.Signature(_RowJob).create(path=("rows",))
         m.submodules.completions = completions = Queue(data.StructLayout({"run": 1, "signal": 16}), COMPLETIONS)
         wiring.connect(m, wiring.flipped(self.window), walk.window)
-        lengths = Queue(unsigned(8), max(2, self.config.max_outstanding))
+        lengths = Queue(_BeatCount, max(2, self.config.max_outstanding))
         flying = Queue(_Burst, max(2, self.config.max_outstanding))
         m.submodules.lengths, m.submodules.flying = lengths, flying
         row_fault = Signal(data.StructLayout({"valid": 1, "pc": PC_BITS, "info": 32}))
         line_fault = Signal(data.StructLayout({"valid": 1, "cause": 4, "pc": PC_BITS, "info": 32}))
         bus_fault = Signal(data.StructLayout({"valid": 1, "cause": 4, "pc": PC_BITS, "info": 32}))
         run_done = Signal()
-        self._intake(m, walk.job, rows.i, completions.i)
+        self._intake(m, walk.job, rows, completions.i)
         self._requests(m, walk.piece, lengths, flying, line_fault)
         self._responses(m, flying, bus_fault, run_done)
-        self._rows(m, rows.o, lengths.o, row_fault)
+        self._rows(m, rows, lengths.o, row_fault)
         self._complete(m, completions.o, run_done)
 
         beat_moves = self.bus.beat.valid & self.bus.beat.ready
@@ -144,15 +146,21 @@ class StoreEngine(wiring.Component):
 
     def _intake(self, m: Module, requests: stream.Interface, rows: stream.Interface, done: stream.Interface) -> None:
         """Executes configuration and hands each transfer to the two walks."""
-        m.submodules.instr = intake = SkidBuffer(EngineInstruction)
-        wiring.connect(m, wiring.flipped(self.instr), intake.i)
-        word, pc = intake.o.payload.word, intake.o.payload.pc
+        m.submodules.instr = intake = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "run": 1}))
+        arriving = layout("st.run")(self.instr.payload.word)
+        m.d.comb += [
+            intake.i.valid.eq(self.instr.valid),
+            self.instr.ready.eq(intake.i.ready),
+            intake.i.payload.instr.eq(self.instr.payload),
+            intake.i.payload.run.eq((arriving.opcode == BY_MNEMONIC["st.run"].opcode) & (arriving.n0 != 0)),
+        ]
+        word, pc = intake.o.payload.instr.word, intake.o.payload.instr.pc
         s1, s2 = Signal(signed(32)), Signal(signed(32))
         d1, d2 = Signal(signed(16)), Signal(signed(16))
         run = layout("st.run")(word)
         is_run, fire = Signal(), Signal()
         m.d.comb += [
-            is_run.eq((run.opcode == BY_MNEMONIC["st.run"].opcode) & (run.n0 != 0)),
+            is_run.eq(intake.o.payload.run),
             fire.eq(intake.o.valid & done.ready & (~is_run | (rows.ready & requests.ready)) & ~self.fault.valid),
             intake.o.ready.eq(fire),
             done.valid.eq(fire),
@@ -180,37 +188,32 @@ class StoreEngine(wiring.Component):
             m.d.sync += [d1.eq(src.d1), d2.eq(src.d2)]
 
     def _requests(self, m: Module, pieces: stream.Interface, lengths: Queue, flying: Queue, fault: data.View) -> None:
-        """Sends commands. A burst's beats are allowed (`lengths`) once its command has been taken. A line that may not
-        be stored stops here for good and is reported when the beats of all earlier bursts are out."""
+        """Sends commands, one every other cycle, as the gateway takes them. A burst's beats are allowed (`lengths`)
+        once its command has been taken. A line that may not be stored stops here for good and is reported when the
+        beats of all earlier bursts are out."""
         config, cmd = self.config, self.bus.cmd
         low = (config.axi_bytes - 1).bit_length()
         piece = pieces.payload
         in_flight = Signal(range(config.max_outstanding + 1))
         valid = Signal()
         command = Signal(cmd.payload.shape(), reset_less=True)
+        all_fly = Signal()
         bad, issue, taken, answered = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             bad.eq(piece.window | (piece.offset != 0)),
-            issue.eq(
-                pieces.valid
-                & ~bad
-                & (~valid | cmd.ready)
-                & flying.i.ready
-                & (in_flight != config.max_outstanding)
-                & ~self.fault.valid
-            ),
+            issue.eq(pieces.valid & ~bad & ~valid & flying.i.ready & ~all_fly & ~self.fault.valid),
             pieces.ready.eq(issue),
             cmd.valid.eq(valid),
             cmd.payload.eq(command),
             taken.eq(valid & cmd.ready),
             lengths.i.valid.eq(taken),
-            lengths.i.payload.eq(command.beats),
+            lengths.i.payload.beats.eq(command.beats),
+            lengths.i.payload.single.eq(command.beats == 0),
             flying.i.valid.eq(issue),
             flying.i.payload.addr.eq(piece.addr),
             flying.i.payload.pc.eq(piece.pc),
             flying.i.payload.final.eq(piece.final),
             answered.eq(flying.o.valid & flying.o.ready),
-            fault.valid.eq(pieces.valid & bad & ~valid & (lengths.level == 0) & ~self.bus.beat.valid),
             fault.cause.eq(Mux(piece.offset != 0, Cause.MISALIGNED, Cause.WINDOW)),
             fault.pc.eq(piece.pc),
             fault.info.eq(piece.addr),
@@ -223,7 +226,12 @@ class StoreEngine(wiring.Component):
             ]
         with m.Elif(cmd.ready):
             m.d.sync += valid.eq(0)
-        m.d.sync += in_flight.eq(in_flight + issue - answered)
+        # Once true, this stays.
+        m.d.sync += fault.valid.eq(pieces.valid & bad & ~valid & (lengths.level == 0))
+        with m.If(issue & ~answered):
+            m.d.sync += [in_flight.eq(in_flight + 1), all_fly.eq(in_flight == config.max_outstanding - 1)]
+        with m.Elif(answered & ~issue):
+            m.d.sync += [in_flight.eq(in_flight - 1), all_fly.eq(0)]
 
     def _responses(self, m: Module, flying: Queue, fault: data.View, run_done: Signal) -> None:
         """Pairs each response with its burst."""
@@ -245,68 +253,77 @@ class StoreEngine(wiring.Component):
     def _rows(self, m: Module, jobs: stream.Interface, lengths: stream.Interface, fault: data.View) -> None:
         """Walks the local rows, reads them ahead and sends them as beats."""
         config = self.config
-        job = jobs.payload
         m.submodules.nest = nest = AddressNest([12, 10, 10], [ROW_BITS])
-        walking, point_ready = Signal(), Signal()
+        waiting = Signal()
+        walking = Signal()
+        point_ready = Signal()
+        next_job, job = Signal(_RowJob, reset_less=True), Signal(_RowJob, reset_less=True)
         m.d.comb += [
-            nest.start.eq(jobs.valid & ~walking),
-            nest.count.c0.eq(job.n0),
-            nest.count.c1.eq(job.n1),
-            nest.count.c2.eq(job.n2),
-            nest.base.s0.eq(job.local[:-1]),
+            jobs.ready.eq(~waiting),
+            nest.start.eq(waiting & ~walking),
+            nest.count.c0.eq(next_job.n0),
+            nest.count.c1.eq(next_job.n1),
+            nest.count.c2.eq(next_job.n2),
+            nest.base.s0.eq(next_job.local[:-1]),
             nest.stride[0][0].eq(1),
             nest.stride[0][1].eq(job.d1),
             nest.stride[0][2].eq(job.d2),
             nest.step.eq(nest.valid & point_ready),
-            jobs.ready.eq(nest.step & nest.last),
         ]
+        with m.If(~waiting):
+            m.d.sync += [waiting.eq(jobs.valid), next_job.eq(jobs.payload)]
+        with m.Elif(nest.start):
+            m.d.sync += waiting.eq(0)
         with m.If(nest.start):
-            m.d.sync += walking.eq(1)
+            m.d.sync += [walking.eq(1), job.eq(next_job)]
         with m.Elif(nest.step & nest.last):
             m.d.sync += walking.eq(0)
 
-        point = Signal(
-            data.StructLayout({"row": signed(ROW_BITS), "outside": 1, "acc": 1, "pc": PC_BITS}), reset_less=True
-        )
-        point_valid, stopped = Signal(), Signal()
+        # A row outside its memory is asked from none, and nothing comes after it.
+        point = Signal(data.StructLayout({"row": signed(ROW_BITS), "pc": PC_BITS}), reset_less=True)
+        point_valid, poisons = Signal(), Signal()
+        from_memory = {"spad": Signal(name="from_spad"), "acc": Signal(name="from_acc")}
         row = Signal(signed(ROW_BITS))
+        outside = Signal()
+        acc = Signal()
         spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
-        m.d.comb += row.eq(nest.address.s0)
+        m.d.comb += [
+            row.eq(nest.address.s0),
+            acc.eq(job.local[-1]),
+            outside.eq(Mux(acc, row[acc_bits:].any(), row[spad_bits:].any())),
+        ]
         with m.If(point_ready):
             m.d.sync += [
                 point_valid.eq(nest.valid),
+                from_memory["spad"].eq(nest.valid & ~outside & ~acc),
+                from_memory["acc"].eq(nest.valid & ~outside & acc),
+                poisons.eq(nest.valid & outside),
                 point.row.eq(row),
-                point.outside.eq(Mux(job.local[-1], row[acc_bits:].any(), row[spad_bits:].any())),
-                point.acc.eq(job.local[-1]),
                 point.pc.eq(job.pc),
             ]
+        with m.Else():
+            m.d.sync += poisons.eq(0)
 
-        # Each row requested has its place in the queue of its memory; `order` says which queue is next.
+        # Each row requested has its place in the queue of its memory; `order` says which queue is next;
+        # it has a place for all of them and for the end.
         spad_row_bits, acc_row_bits = 8 * config.spad_row_bytes, 8 * config.acc_row_bytes
         m.submodules.spad_rows = spad_rows = Queue(unsigned(spad_row_bits), SPAD_AHEAD)
         m.submodules.acc_rows = acc_rows = Queue(unsigned(acc_row_bits), ACC_AHEAD)
-        m.submodules.order = order = Queue(data.StructLayout({"acc": 1, "bad": 1}), SPAD_AHEAD + ACC_AHEAD + 1)
+        m.submodules.order = order = Queue(data.StructLayout({"spad": 1, "acc": 1}), SPAD_AHEAD + ACC_AHEAD + 1)
         next_row = Signal(acc_row_bits)
         pop_spad, pop_acc = Signal(), Signal()
-        room_for = {}
+        started = {}
         for name, port, queue, depth, pop, layout_ in (
             ("spad", self.spad_r, spad_rows, SPAD_AHEAD, pop_spad, spad_row(config)),
             ("acc", self.acc_r, acc_rows, ACC_AHEAD, pop_acc, acc_row(config)),
         ):
             room = Signal(range(depth + 1), init=depth, name=f"{name}_room")
+            has_room = Signal(init=1, name=f"{name}_has_room")
             request = Signal(name=f"{name}_request")
             request_address = Signal(port.req.payload.shape(), name=f"{name}_address", reset_less=True)
             start = Signal(name=f"{name}_start")
             m.d.comb += [
-                start.eq(
-                    point_valid
-                    & (point.acc == (name == "acc"))
-                    & ~point.outside
-                    & (room != 0)
-                    & (~request | port.req.ready)
-                    & order.i.ready
-                    & ~stopped
-                ),
+                start.eq(from_memory[name] & has_room & (~request | port.req.ready)),
                 port.req.valid.eq(request),
                 port.req.payload.eq(request_address),
                 queue.i.valid.eq(port.rsp_valid),
@@ -317,80 +334,82 @@ class StoreEngine(wiring.Component):
                 m.d.sync += [request.eq(1), request_address.eq(point.row)]
             with m.Elif(port.req.ready):
                 m.d.sync += request.eq(0)
-            m.d.sync += room.eq(room - start + pop)
-            room_for[name] = start
-        poison = Signal()
-        read = room_for["spad"] | room_for["acc"]
+            with m.If(start & ~pop):
+                m.d.sync += [room.eq(room - 1), has_room.eq(room != 1)]
+            with m.Elif(pop & ~start):
+                m.d.sync += [room.eq(room + 1), has_room.eq(1)]
+            started[name] = start
+        read = started["spad"] | started["acc"]
         m.d.comb += [
-            poison.eq(point_valid & point.outside & order.i.ready & ~stopped),
             point_ready.eq(~point_valid | read),
-            order.i.valid.eq(read | poison),
-            order.i.payload.acc.eq(point.acc),
-            order.i.payload.bad.eq(poison),
+            order.i.valid.eq(read | poisons),
+            order.i.payload.spad.eq(from_memory["spad"]),
+            order.i.payload.acc.eq(from_memory["acc"]),
             fault.pc.eq(point.pc),
             fault.info.eq(point.row),
         ]
-        with m.If(poison):
-            m.d.sync += stopped.eq(1)
 
         # Rows to beats.
         shift = Signal(acc_row_bits, reset_less=True)
-        left = Signal(range(config.acc_row_bytes // config.axi_bytes), reset_less=True)
+        rest = Signal(range(config.acc_row_bytes // config.axi_bytes), reset_less=True)
+        row_ends = Signal(reset_less=True)
         holds = Signal()
-        position = Signal(8)
-        beat_valid = Signal()
-        beat = Signal(config.axi_data_width, reset_less=True)
+        begins = Signal(init=1)
+        at_last = Signal()
+        left = Signal(8, reset_less=True)
+        left_now = Signal(8)
         load, send, available, last = Signal(), Signal(), Signal(), Signal()
+        head = order.o.payload
+        spad_beats, acc_beats = (n // config.axi_bytes for n in (config.spad_row_bytes, config.acc_row_bytes))
         m.d.comb += [
-            available.eq(
-                order.o.valid & ~order.o.payload.bad & Mux(order.o.payload.acc, acc_rows.o.valid, spad_rows.o.valid)
-            ),
-            next_row.eq(Mux(order.o.payload.acc, acc_rows.o.payload, spad_rows.o.payload)),
-            send.eq(holds & lengths.valid & (~beat_valid | self.bus.beat.ready)),
-            load.eq(available & (~holds | (send & (left == 0)))),
+            available.eq(order.o.valid & ((head.acc & acc_rows.o.valid) | (head.spad & spad_rows.o.valid))),
+            next_row.eq(Mux(head.acc, acc_rows.o.payload, spad_rows.o.payload)),
+            self.bus.beat.valid.eq(holds & lengths.valid),
+            self.bus.beat.payload.eq(shift),
+            send.eq(self.bus.beat.valid & self.bus.beat.ready),
+            load.eq(available & (~holds | (send & row_ends))),
             order.o.ready.eq(load),
-            pop_spad.eq(load & ~order.o.payload.acc),
-            pop_acc.eq(load & order.o.payload.acc),
-            last.eq(position == lengths.payload),
+            pop_spad.eq(load & head.spad),
+            pop_acc.eq(load & head.acc),
+            left_now.eq(Mux(begins, lengths.payload.beats, left)),
+            last.eq(Mux(begins, lengths.payload.single, at_last)),
             lengths.ready.eq(send & last),
-            self.bus.beat.valid.eq(beat_valid),
-            self.bus.beat.payload.eq(beat),
-            fault.valid.eq(order.o.valid & order.o.payload.bad & ~holds & ~beat_valid & lengths.valid),
         ]
+        # Once true, this stays.
+        m.d.sync += fault.valid.eq(order.o.valid & ~head.spad & ~head.acc & ~holds & lengths.valid)
         with m.If(load):
             m.d.sync += [
                 holds.eq(1),
                 shift.eq(next_row),
-                left.eq(
-                    Mux(
-                        order.o.payload.acc,
-                        config.acc_row_bytes // config.axi_bytes - 1,
-                        config.spad_row_bytes // config.axi_bytes - 1,
-                    )
-                ),
+                rest.eq(Mux(head.acc, acc_beats - 1, spad_beats - 1)),
+                row_ends.eq(Mux(head.acc, acc_beats == 1, spad_beats == 1)),
             ]
         with m.Elif(send):
-            m.d.sync += [holds.eq(left != 0), shift.eq(shift[config.axi_data_width :]), left.eq(left - 1)]
-        with m.If(send):
             m.d.sync += [
-                beat_valid.eq(1),
-                beat.eq(shift[: config.axi_data_width]),
-                position.eq(Mux(last, 0, position + 1)),
+                holds.eq(~row_ends),
+                shift.eq(shift[config.axi_data_width :]),
+                rest.eq(rest - 1),
+                row_ends.eq(rest == 1),
             ]
-        with m.Elif(self.bus.beat.ready):
-            m.d.sync += beat_valid.eq(0)
+        with m.If(send):
+            m.d.sync += [begins.eq(last), left.eq(left_now - 1), at_last.eq(left_now == 1)]
 
     def _complete(self, m: Module, completions: stream.Interface, run_done: Signal) -> None:
         """Reports instructions in order, a transfer once its last burst has been acknowledged."""
         runs = Signal(range(COMPLETIONS + 2))
-        pop, finished = Signal(), Signal()
+        any_runs = Signal()
+        pop = Signal()
+        finished = Signal()
         m.d.comb += [
-            completions.ready.eq((~completions.payload.run | (runs != 0)) & ~self.fault.valid),
+            completions.ready.eq((~completions.payload.run | any_runs) & ~self.fault.valid),
             pop.eq(completions.valid & completions.ready),
             finished.eq(pop & completions.payload.run),
         ]
+        with m.If(run_done & ~finished):
+            m.d.sync += [runs.eq(runs + 1), any_runs.eq(1)]
+        with m.Elif(finished & ~run_done):
+            m.d.sync += [runs.eq(runs - 1), any_runs.eq(runs != 1)]
         m.d.sync += [
-            runs.eq(runs + run_done - finished),
             self.done.valid.eq(pop),
             self.done.signal.eq(completions.payload.signal),
         ]

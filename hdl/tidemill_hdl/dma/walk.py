@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from tidemill.config import Config
 from tidemill_hdl.interfaces import PC_BITS, Window
 from tidemill_hdl.prim.nest import AddressNest
-from tidemill_hdl.prim.queue import SkidBuffer
 
 WalkJob = data.StructLayout(
     {
@@ -60,7 +59,7 @@ class BurstWalk(wiring.Component):
     window : In(Window)
     piece : Out(stream of `piece_layout`): a function of registers.
 
-    Throughput one burst a cycle; first burst 5 cycles after its job; 2 lost cycles between jobs. After reset empty.
+    Throughput one burst a cycle; first burst 4 cycles after its job; 2 lost cycles between jobs. After reset empty.
     """
 
     def __init__(self, config: Config) -> None:
@@ -77,45 +76,50 @@ class BurstWalk(wiring.Component):
         m = Module()
         config = self.config
         low = (config.axi_bytes - 1).bit_length()
-        left_bits = 12 + config.acc_row_bytes.bit_length() - low
         block_bits = (config.max_burst - 1).bit_length()
+        blocks_bits = 12 + config.acc_row_bytes.bit_length() - low - block_bits
 
-        m.submodules.jobs = jobs = SkidBuffer(WalkJob)
-        wiring.connect(m, wiring.flipped(self.job), jobs.i)
-        job = jobs.o.payload
-
-        # Lines.
-        m.submodules.nest = nest = AddressNest([10, 10], [32], stride_bits=32)
+        # One transfer at a time; the next is taken by the start of its walk.
         walking = Signal()
+        start = Signal()
+        job = Signal(WalkJob, reset_less=True)
+        m.d.comb += [self.job.ready.eq(~walking), start.eq(self.job.valid & ~walking)]
+        with m.If(start):
+            m.d.sync += job.eq(self.job.payload)
+
+        # Lines, their last bytes, the window check, the split into bursts: all move at once.
+        m.submodules.nest = nest = AddressNest([10, 10], [32], stride_bits=32)
+        moves = Signal()
         m.d.comb += [
-            nest.start.eq(jobs.o.valid & ~walking),
-            nest.count.c0.eq(job.n1),
-            nest.count.c1.eq(job.n2),
-            nest.base.s0.eq(job.dram),
+            nest.start.eq(start),
+            nest.count.c0.eq(self.job.payload.n1),
+            nest.count.c1.eq(self.job.payload.n2),
+            nest.base.s0.eq(self.job.payload.dram),
             nest.stride[0][0].eq(job.s1),
             nest.stride[0][1].eq(job.s2),
-            jobs.o.ready.eq(nest.step & nest.last),
+            nest.step.eq(nest.valid & moves),
         ]
-        with m.If(nest.start):
+        with m.If(start):
             m.d.sync += walking.eq(1)
         with m.Elif(nest.step & nest.last):
             m.d.sync += walking.eq(0)
 
-        # Last byte of the line, then the window check and the number of beats, then the split.
         end_valid = Signal()
         check_valid = Signal()
         split_valid = Signal()
-        end_ready, check_ready, split_ready = Signal(), Signal(), Signal()
-        m.d.comb += [nest.step.eq(nest.valid & end_ready), end_ready.eq(~end_valid | check_ready)]
-        m.d.comb += check_ready.eq(~check_valid | split_ready)
-
         common = data.StructLayout({"acc": 1, "final": 1, "pc": PC_BITS})
         end = Signal(data.StructLayout({"first": 32, "last": 33, "common": common}), reset_less=True)
         line = Signal(32)
         m.d.comb += line.eq(nest.address.s0)
         acc_size = Cat(C(-1, (config.acc_row_bytes - 1).bit_length()), job.rows)
         spad_size = Cat(C(-1, (config.spad_row_bytes - 1).bit_length()), job.rows)
-        with m.If(end_ready):
+        check = Signal(
+            data.StructLayout(
+                {"first": 32, "blocks": blocks_bits, "stop": block_bits, "below": 1, "above": 1, "common": common}
+            ),
+            reset_less=True,
+        )
+        with m.If(moves):
             m.d.sync += [
                 end_valid.eq(nest.valid),
                 end.first.eq(line),
@@ -123,61 +127,54 @@ class BurstWalk(wiring.Component):
                 end.common.acc.eq(job.acc),
                 end.common.final.eq(nest.last),
                 end.common.pc.eq(job.pc),
-            ]
-
-        check = Signal(
-            data.StructLayout({"first": 32, "left": left_bits, "below": 1, "above": 1, "common": common}),
-            reset_less=True,
-        )
-        with m.If(check_ready):
-            m.d.sync += [
                 check_valid.eq(end_valid),
                 check.first.eq(end.first),
-                check.left.eq(end.last[low:32] - end.first[low:32]),
+                check.blocks.eq(end.last[low + block_bits : 32] - end.first[low + block_bits : 32]),
+                check.stop.eq(end.last[low:]),
                 check.below.eq(end.first < self.window.base),
                 check.above.eq(end.last > self.window.limit),
                 check.common.eq(end.common),
             ]
 
+        # `blocks`: bursts after this one; `stop`: the line's last beat in its block of `max_burst`.
         piece = self.piece.payload
         beat = Signal(32 - low, reset_less=True)
         offset = Signal(low, reset_less=True)
-        left = Signal(left_bits, reset_less=True)
+        blocks = Signal(blocks_bits, reset_less=True)
+        stop = Signal(block_bits, reset_less=True)
         first = Signal(reset_less=True)
         outside = Signal(reset_less=True)
+        ends_line = Signal(reset_less=True)
         tail = Signal(common, reset_less=True)
-        to_block_end = Signal(block_bits)
-        rest = Signal(signed(left_bits + 2))
-        ends_line = Signal()
         m.d.comb += [
-            to_block_end.eq(~beat[:block_bits]),
-            rest.eq(left - to_block_end - 1),
-            ends_line.eq(rest[-1] | outside),
             self.piece.valid.eq(split_valid),
             piece.addr.eq(Cat(Mux(first, offset, 0), beat)),
-            piece.beats.eq(Mux(rest[-1], left, to_block_end)),
+            piece.beats.eq((stop | ~ends_line.replicate(block_bits)) - beat[:block_bits]),
             piece.offset.eq(offset),
             piece.first.eq(first),
             piece.final.eq(tail.final & ends_line),
             piece.acc.eq(tail.acc),
             piece.window.eq(outside),
             piece.pc.eq(tail.pc),
-            split_ready.eq(~split_valid | (self.piece.ready & ends_line)),
+            moves.eq(~split_valid | (self.piece.ready & ends_line)),
         ]
-        with m.If(split_ready):
+        with m.If(moves):
             m.d.sync += [
                 split_valid.eq(check_valid),
                 beat.eq(check.first[low:]),
                 offset.eq(check.first[:low]),
-                left.eq(check.left),
+                blocks.eq(check.blocks),
+                stop.eq(check.stop),
                 first.eq(1),
                 outside.eq(check.below | check.above),
+                ends_line.eq((check.blocks == 0) | check.below | check.above),
                 tail.eq(check.common),
             ]
         with m.Elif(self.piece.ready):
             m.d.sync += [
                 beat.eq(Cat(C(0, block_bits), (beat[block_bits:] + 1)[: 32 - low - block_bits])),
-                left.eq(rest),
+                blocks.eq(blocks - 1),
+                ends_line.eq(blocks == 1),
                 first.eq(0),
             ]
         return m

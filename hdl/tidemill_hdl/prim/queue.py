@@ -53,7 +53,10 @@ class SkidBuffer(wiring.Component):
                 spare_full.eq(0),
             ]
         with m.Elif(i_fire):
-            m.d.sync += [spare.eq(_bits(self.i.payload)), spare_full.eq(1)]
+            m.d.sync += spare_full.eq(1)
+        # Taken along even if not needed: its enable does not wait for the consumer.
+        with m.If(~spare_full):
+            m.d.sync += spare.eq(_bits(self.i.payload))
         return m
 
 

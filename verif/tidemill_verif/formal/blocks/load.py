@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data
+from amaranth.hdl import Module, Signal
 
 from tidemill.config import PRESETS
 from tidemill_hdl.dma.load import LoadEngine
-from tidemill_hdl.interfaces import Burst
 from tidemill_verif.formal.blocks.walk import WindowHarness
 from tidemill_verif.formal.proof import Proof, Twin
 
@@ -31,21 +29,16 @@ class LoadHarness(WindowHarness):
         self.prove("page", ~valid | self.in_page(entry.addr, entry.beats))
         self.prove("window", ~valid | self.touches(entry.addr, entry.beats, dut.window))
         self.prove("fault_stays", ~self.past(dut.fault.valid, "had_fault") | dut.fault.valid)
-        # Two commands may have left the walk when the fault came.
-        late = Signal(3)
+        # One command may have left the walk when the fault came.
+        late = Signal(2)
         with m.If(~dut.fault.valid):
             m.d.sync += late.eq(0)
         with m.Elif(valid & command.ready):
             m.d.sync += late.eq(late + 1)
-        full = [self.inner(f"dut.commands.{name}") for name in ("o_valid", "spare_full")]
-        self.prove("fault_ends", late <= 2)
-        self.lemma("late", (late == 0) | (late + full[0] + full[1] <= 2))
+        self.prove("fault_ends", late <= 1)
+        self.lemma("late", (late == 0) | ((late == 1) & ~valid))
         self.stage_lemmas("dut.walk", dut.window)
-        spare = data.View(Burst, self.inner("dut.commands.spare", Burst.size))
-        right = self.in_page(spare.addr, spare.beats) & self.touches(spare.addr, spare.beats, dut.window)
-        self.lemma("spare", (full[0] | ~full[1]) & (~full[1] | right))
         self.cover("unaligned", valid & (entry.beats == 3) & (dut.window.base == entry.addr + 3))
-        self.cover("two_wait", Cat(full).all())
 
 
 PROOFS = (
@@ -57,17 +50,18 @@ PROOFS = (
             "page": "every burst has full beats, at most `max_burst`, and stays in one 4 KiB page",
             "window": "every beat of every burst holds a byte of the read window: no access outside",
             "fault_stays": "a fault stays until reset",
-            "fault_ends": "after a fault at most the two bursts already in the buffer are asked for",
+            "fault_ends": "after a fault at most the one burst that already waits is asked for",
         },
         (
-            Twin("stable", "prim/queue.py", "advance = self.o.ready | ~o_valid", "advance = self.i.valid | ~o_valid"),
-            Twin("page", "dma/walk.py", "to_block_end.eq(~beat[:block_bits])", "to_block_end.eq(-1)"),
-            Twin("window", _FILE, "commands.i.valid.eq(issue & ~pieces.payload.window)", "commands.i.valid.eq(issue)"),
+            Twin("stable", _FILE, "with m.Elif(bus.cmd.ready):", "with m.Else():"),
+            Twin("page", "dma/walk.py", "(stop | ~ends_line.replicate(block_bits)) - beat[:block_bits]",
+                 "stop | ~ends_line.replicate(8)"),
+            Twin("window", _FILE, "command_valid.eq(~piece.window)", "command_valid.eq(1)"),
             Twin("fault_stays", _FILE, "m.d.sync += landed.eq(taken & last)",
                  "m.d.sync += [landed.eq(taken & last), self.fault.valid.eq(0)]", depth=20),
-            Twin("fault_ends", _FILE, "(in_flight != config.max_outstanding) & ~self.fault.valid", "1", depth=20),
+            Twin("fault_ends", _FILE, "~all_fly & ~self.fault.valid)", "1)", depth=20),
         ),
-        {"unaligned": "a burst whose first beat lies only partly in the window", "two_wait": "two commands wait"},
+        {"unaligned": "a burst whose first beat lies only partly in the window"},
         depth=14,
     ),
 )  # fmt: skip

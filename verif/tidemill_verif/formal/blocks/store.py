@@ -38,13 +38,13 @@ class StoreHarness(WindowHarness):
         # Beats that the commands taken allow, and bursts without an answer.
         taken, sent, answered = (port.valid & port.ready for port in (command, beat, answer))
         owed, unanswered, ended = Signal(8), Signal(4), Signal(4)
-        entry = [self.inner(f"dut.lengths.buffer.{name}", 8) for name in ("front", "spare")]
+        items = [self.inner(f"dut.lengths.buffer.{name}", 9) for name in ("front", "spare")]
+        entry = [item[:8] for item in items]
         full = [self.inner(f"dut.lengths.buffer.{name}") for name in ("o_valid", "spare_full")]
-        position, loaded = self.inner("dut.position", 8), self.inner("dut.beat_valid")
-        sends = self.inner("dut.holds") & full[0] & (~loaded | beat.ready)
-        closing = Signal()  # the beat offered is the last of its burst
-        with m.If(sends):
-            m.d.sync += closing.eq(position == entry[0])
+        begins, left = self.inner("dut.begins"), self.inner("dut.left", 8)
+        at_last = self.inner("dut.at_last")
+        now = Mux(begins, entry[0], left)  # beats of the burst after the one that comes next
+        closing = now == 0
         m.d.sync += [
             owed.eq(owed + Mux(taken, beats + 1, 0) - sent),
             unanswered.eq(unanswered + taken - answered),
@@ -57,19 +57,21 @@ class StoreHarness(WindowHarness):
         in_flight = self.inner("dut.in_flight", range(self.config.max_outstanding + 1))
         waiting = [self.inner(f"dut.responses.{name}") for name in ("o_valid", "spare_full")]
         flying = [self.inner(f"dut.flying.buffer.{name}") for name in ("o_valid", "spare_full")]
-        under_way = full[0] + full[1] + (loaded & closing) + ended
+        under_way = full[0] + full[1] + ended
         self.lemma("unanswered", unanswered == under_way)
         counted = command.valid + under_way + waiting[0] + waiting[1]
         self.lemma("in_flight", (in_flight == counted) & (in_flight == flying[0] + flying[1]))
         self.lemma("most", in_flight <= self.config.max_outstanding)
         for name, pair in (("lengths", full), ("responses", waiting), ("flying", flying)):
             self.lemma(f"order_{name}", pair[0] | ~pair[1])
-        lengths = [Mux(f, e + 1, 0) for f, e in zip(full, entry, strict=True)]
-        left = lengths[0] + lengths[1] - position + loaded
-        self.lemma("owed", owed == left)
+        self.lemma("owed", owed == Mux(full[0], now + 1, 0) + Mux(full[1], entry[1] + 1, 0))
+        for number, (present, item) in enumerate(zip(full, items, strict=True)):
+            self.lemma(f"single_{number}", ~present | (item[8] == (item[:8] == 0)))
+        self.lemma("all_fly", self.inner("dut.all_fly") == (in_flight == self.config.max_outstanding))
         for number, (present, length) in enumerate(zip(full, entry, strict=True)):
             self.lemma(f"length_{number}", ~present | (length < self.config.max_burst))
-        self.lemma("position", Mux(full[0], position <= entry[0], position == 0))
+        inside = full[0] & (at_last == (left == 0)) & (left < entry[0])
+        self.lemma("position", begins | inside)
         self.cover("burst", command.valid & (beats == 3))
         self.cover("beat", beat.valid & (owed == 3))
 
@@ -87,9 +89,11 @@ PROOFS = (
             "outstanding": "never more than `max_outstanding` bursts without an answer",
         },
         (
-            Twin("command_stable", _FILE, "& (~valid | cmd.ready)", "& (~valid | pieces.valid)"),
-            Twin("beat_stable", _FILE, "(~beat_valid | self.bus.beat.ready)", "1", depth=24),
-            Twin("page", "dma/walk.py", "to_block_end.eq(~beat[:block_bits])", "to_block_end.eq(-1)"),
+            Twin("command_stable", _FILE, "pieces.valid & ~bad & ~valid &", "pieces.valid & ~bad &"),
+            Twin("beat_stable", _FILE, "send.eq(self.bus.beat.valid & self.bus.beat.ready)",
+                 "send.eq(self.bus.beat.valid)", depth=24),
+            Twin("page", "dma/walk.py", "(stop | ~ends_line.replicate(block_bits)) - beat[:block_bits]",
+                 "stop | ~ends_line.replicate(8)"),
             Twin("window", "dma/walk.py", "end.last > self.window.limit", "end.first > self.window.limit"),
             Twin("beats", _FILE, "lengths.i.valid.eq(taken)", "lengths.i.valid.eq(valid)", depth=24),
             Twin("outstanding", _FILE, "burst.ready.eq(fire)", "burst.ready.eq(1)", depth=24),

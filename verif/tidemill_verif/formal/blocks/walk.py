@@ -18,6 +18,15 @@ _PAGE = 4096
 _COMMON = data.StructLayout({"acc": 1, "final": 1, "pc": PC_BITS})
 
 
+def check_of(config: Config) -> data.StructLayout:
+    """A line between its window check and its split."""
+    low, block_bits = (config.axi_bytes - 1).bit_length(), (config.max_burst - 1).bit_length()
+    blocks_bits = 12 + config.acc_row_bytes.bit_length() - low - block_bits
+    return data.StructLayout(
+        {"first": 32, "blocks": blocks_bits, "stop": block_bits, "below": 1, "above": 1, "common": _COMMON}
+    )
+
+
 class WindowHarness(Harness):
     """Base of what proves windows: they are constant, as the contract says.
 
@@ -55,25 +64,29 @@ class WindowHarness(Harness):
     def stage_lemmas(self, path: str, window: data.View) -> None:
         """What holds of any line at each stage of the `BurstWalk` at `path`."""
         low, longest = self.low, 4096 * self.config.acc_row_bytes
-        left_bits = 12 + self.config.acc_row_bytes.bit_length() - low
+        block_bits = (self.config.max_burst - 1).bit_length()
+        check_layout = check_of(self.config)
+        blocks_bits = check_layout["blocks"].width
         end = data.View(
             data.StructLayout({"first": 32, "last": 33, "common": _COMMON}),
             self.inner(f"{path}.end", 65 + _COMMON.size),
         )
-        check = data.View(
-            data.StructLayout({"first": 32, "left": left_bits, "below": 1, "above": 1, "common": _COMMON}),
-            self.inner(f"{path}.check", 34 + left_bits + _COMMON.size),
-        )
+        check = data.View(check_layout, self.inner(f"{path}.check", check_layout.size))
         valid = [self.inner(f"{path}.{stage}_valid") for stage in ("end", "check", "split")]
         full_beats = (end.last[:low] + 1)[:low] == end.first[:low]
         self.lemma("end", ~valid[0] | ((end.last >= end.first) & (end.last < end.first + longest) & full_beats))
-        covered = self._covers(window, check.first[low:] + check.left, check.first[:low])
+        last_block = check.first[low + block_bits :] + check.blocks
+        fits = (check.blocks != 0) | (check.stop >= check.first[low : low + block_bits])
+        covered = fits & self._covers(window, Cat(check.stop, last_block), check.first[:low])
         self.lemma("check", ~valid[1] | ((check.below == (check.first < window.base)) & (check.above | covered)))
-        beat, left = self.inner(f"{path}.beat", 32 - low), self.inner(f"{path}.left", left_bits)
+        beat, blocks = self.inner(f"{path}.beat", 32 - low), self.inner(f"{path}.blocks", blocks_bits)
+        stop, ends = self.inner(f"{path}.stop", block_bits), self.inner(f"{path}.ends_line")
         offset, first = self.inner(f"{path}.offset", low), self.inner(f"{path}.first")
         begins = Cat(Mux(first, offset, 0), beat) >= window.base
-        inside = begins & self._covers(window, beat + left, offset)
-        self.lemma("split", ~valid[2] | self.inner(f"{path}.outside") | inside)
+        last_block = beat[block_bits:] + blocks
+        fits = (blocks != 0) | (stop >= beat[:block_bits])
+        inside = begins & fits & (ends == (blocks == 0)) & self._covers(window, Cat(stop, last_block), offset)
+        self.lemma("split", ~valid[2] | (self.inner(f"{path}.outside") & ends) | inside)
 
 
 class WalkHarness(WindowHarness):
@@ -101,7 +114,7 @@ class WalkHarness(WindowHarness):
 
         gives, split = self.inner("dut.nest.step"), self.inner("dut.ends_line")
         line = self.inner("dut.nest.address", 32)
-        job = data.View(WalkJob, self.inner("dut.jobs.front", WalkJob.size))
+        job = data.View(WalkJob, self.inner("dut.job", WalkJob.size))
         ends = Signal()
         inside, marked, ahead = Signal(3), Signal(), Signal(3)
         first, last, is_last = Signal(32), Signal(33), Signal()
@@ -136,25 +149,29 @@ class WalkHarness(WindowHarness):
     ) -> None:  # fmt: skip
         """The tracked line at each stage it may be in."""
         low = self.low
-        left_bits = 12 + self.config.acc_row_bytes.bit_length() - low
+        block_bits = (self.config.max_burst - 1).bit_length()
+        layout = check_of(self.config)
+        blocks_bits = layout["blocks"].width
         valid = [self.inner(f"dut.{stage}_valid") for stage in ("split", "check", "end")]
         self.lemma("inside", inside == valid[0] + valid[1] + valid[2])
-        end, check = self.inner("dut.end", 65 + _COMMON.size), self.inner("dut.check", 34 + left_bits + _COMMON.size)
+        end, check = self.inner("dut.end", 65 + _COMMON.size), data.View(layout, self.inner("dut.check", layout.size))
         tail = data.View(_COMMON, self.inner("dut.tail", _COMMON.size))
-        beat, left = self.inner("dut.beat", 32 - low), self.inner("dut.left", left_bits)
+        beat, blocks = self.inner("dut.beat", 32 - low), self.inner("dut.blocks", blocks_bits)
+        stop, ends_line = self.inner("dut.stop", block_bits), self.inner("dut.ends_line")
         at_first, offset = self.inner("dut.first"), self.inner("dut.offset", low)
-        beats = (last[low:32] - Mux(begun, done[low:32], first[low:]))[:left_bits]
+        at = Mux(begun, done[low + block_bits : 32], first[low + block_bits :])
+        after = (last[low + block_bits : 32] - at)[:blocks_bits]
         place = beat == Mux(begun, done[low:32], first[low:])
         rest = outside | ~begun | ((done[:low] == 0) & (done <= last) & (done > first))
         splits = Cat(
-            place, left == beats, offset == first[:low], at_first == ~begun, tail.final == is_last, rest,
+            place, blocks == after, stop == last[low : low + block_bits], ends_line == (outside | (after == 0)),
+            offset == first[:low], at_first == ~begun, tail.final == is_last, rest,
             self.inner("dut.outside") == outside, ~(begun & outside),
         ).all()  # fmt: skip
-        flags = Cat(
-            check[32 + left_bits] == (first < dut.window.base), check[33 + left_bits] == (last > dut.window.limit)
-        )
-        checks = (check[:32] == first) & (check[32 : 32 + left_bits] == beats) & flags.all()
-        checks &= check[34 + left_bits + 1] == is_last
+        checks = Cat(
+            check.below == (first < dut.window.base), check.above == (last > dut.window.limit), check.first == first,
+            check.blocks == after, check.stop == last[low : low + block_bits], check.common.final == is_last,
+        ).all()  # fmt: skip
         stages = (end[:32] == first) & (end[32:65] == last) & (end[66] == is_last)
         self.lemma("marked", ~marked | ((ahead < inside) & (~begun | ((ahead == 0) & valid[0]))))
         self.lemma("span", ~marked | ((last >= first) & (last < first + 4096 * self.config.acc_row_bytes)))
@@ -174,11 +191,12 @@ _SAYS = {
 }
 _TWINS = (
     Twin("stable", _FILE, "with m.Elif(self.piece.ready):", "with m.Else():"),
-    Twin("page", _FILE, "to_block_end.eq(~beat[:block_bits])", "to_block_end.eq(-1)"),
+    Twin("page", _FILE, "(stop | ~ends_line.replicate(block_bits)) - beat[:block_bits]",
+         "stop | ~ends_line.replicate(8)"),
     Twin("window", _FILE, "end.last > self.window.limit", "end.first > self.window.limit"),
     Twin("check", _FILE, "end.last > self.window.limit", "end.last[:32] > self.window.limit"),
-    Twin("line", _FILE, "left.eq(rest),", "left.eq(left),"),
-    Twin("line_end", _FILE, "(self.piece.ready & ends_line)", "(self.piece.ready & rest[-1])"),
+    Twin("line", _FILE, "blocks.eq(blocks - 1),", "blocks.eq(blocks),"),
+    Twin("line_end", _FILE, "ends_line.eq((check.blocks == 0) |", "ends_line.eq((check.blocks < 2) |"),
 )  # fmt: skip
 _COVERS = {"three_bursts": "a line of three bursts", "outside": "a line ends outside the window"}
 
