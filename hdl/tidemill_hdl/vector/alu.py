@@ -173,7 +173,7 @@ class VectorAlu(wiring.Component):
             folded = Signal(signed(32), name=f"folded{lane}", reset_less=True)
             m.d.comb += self.o[lane].eq(folded)
             with m.If(valid[-1]):
-                m.d.sync += folded.eq(fold_step(folded, result, first[-1], fold[Combine.SUM], fold[Combine.MIN]))
+                m.d.sync += folded.eq(fold_step(folded, result, first[-1], negate, fold[Combine.MIN]))
         return m
 
     def _operate(
@@ -244,12 +244,17 @@ class VectorAlu(wiring.Component):
         return result
 
 
-def fold_step(folded: Value, value: Value, first: Value, add: Value, least: Value) -> Value:
-    """The next fold of 32 bits: `value` if `first`; else with `add` the sum, with `least` the lesser, else the greater
-    of both. One carry chain adds and compares, so without `add` the value comes complemented."""
-    total = add_with_carry(Cat(folded, folded[31]), Cat(value, value[31]), ~add, 33)
-    keep = ~first & (add | (total[32] == least))
-    return Mux(keep, Mux(add, total[:32], folded), value ^ (~add).replicate(32)).as_signed()
+def fold_step(folded: Value, value: Value, first: Value, compare: Value, least: Value) -> Value:
+    """The next fold of 32 bits: `value` if `first`; else the sum, or with `compare` the lesser (`least`) or greater of
+    both. One carry chain adds and compares, so with `compare` the value comes complemented."""
+    total = add_with_carry(Cat(folded, folded[31]), Cat(value, value[31]), compare, 33)
+    wins = total[32] ^ least
+    # No multiplexers: Yosys would make the one that keeps the fold a clock enable, behind the whole chain.
+    return (
+        (total[:32] & (~first & ~compare).replicate(32))
+        | (folded[:32] & (~first & compare & ~wins).replicate(32))
+        | ((value[:32] ^ compare.replicate(32)) & (first | (compare & wins)).replicate(32))
+    ).as_signed()
 
 
 def sign_extend(row: Value, config: Config) -> Value:

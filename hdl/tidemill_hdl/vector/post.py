@@ -227,7 +227,6 @@ class PostPath(wiring.Component):
         `valid` and `last` belong to the tree's result. The reduction stays in the returned register from the cycle
         after the row's last group for as many cycles as a row has groups.
         """
-        add = ~maximum
 
         def combine(a: Value, b: Value) -> Value:
             return Mux(maximum, Mux(a > b, a, b), (a + b)[:32].as_signed())
@@ -248,7 +247,7 @@ class PostPath(wiring.Component):
         opened = Signal()
         reduced = Signal(signed(32), reset_less=True)
         total = Signal(signed(32))
-        m.d.comb += total.eq(fold_step(running, terms[0], ~opened, add, C(0, 1)))
+        m.d.comb += total.eq(fold_step(running, terms[0], ~opened, maximum, C(0, 1)))
         with m.If(valid):
             m.d.sync += [running.eq(total), opened.eq(~last)]
             with m.If(last):

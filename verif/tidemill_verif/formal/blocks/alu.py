@@ -70,12 +70,12 @@ class LimitHarness(Harness):
         self.prove("outside", ~started | ((where.below == below) & (where.above == above)))
         folded, first = self.free("folded", signed(32)), self.free("first")
         lesser, greater = Mux(value < folded, value, folded), Mux(value < folded, folded, value)
-        for name, offered, add, least, expected in (
-            ("sum", value, 1, 0, (folded + value)[:32]),
-            ("least", ~value, 0, 1, lesser),
-            ("most", ~value, 0, 0, greater),
+        for name, offered, compare, least, expected in (
+            ("sum", value, 0, 0, (folded + value)[:32]),
+            ("least", ~value, 1, 1, lesser),
+            ("most", ~value, 1, 0, greater),
         ):
-            step = fold_step(folded, offered, first, C(add, 1), C(least, 1))
+            step = fold_step(folded, offered, first, C(compare, 1), C(least, 1))
             self.prove(name, step[:32] == Mux(first, value, expected)[:32])
         row = self.free("row", 32 * _CONFIG.cols)
         lane = row[32:64].as_signed()
@@ -111,7 +111,7 @@ PROOFS = (
             Twin("shl", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[31]"),
             Twin("shr", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[30]"),
             Twin("clamp", _FILE, "Mux(self.byte, self.over, ~self.negative)", "self.byte & self.over"),
-            Twin("maxpool", _FILE, "keep = ~first & (add", "keep = (add"),
+            Twin("maxpool", _FILE, "(~first & compare & ~wins)", "(compare & ~wins)"),
         ),
         {"clamps": "a value below the limit"},
         depth=9,
@@ -129,9 +129,9 @@ PROOFS = (
         },
         (
             Twin("outside", _FILE, "_same(value[7:])", "_same(value[8:])"),
-            Twin("sum", _FILE, "Mux(add, total[:32], folded)", "Mux(add, total[:31], folded)"),
-            Twin("least", _FILE, "(total[32] == least)", "~total[32]"),
-            Twin("most", _FILE, "(total[32] == least)", "total[32]"),
+            Twin("sum", _FILE, "(total[:32] & (~first", "(total[:31] & (~first"),
+            Twin("least", _FILE, "wins = total[32] ^ least", "wins = total[32]"),
+            Twin("most", _FILE, "wins = total[32] ^ least", "wins = ~total[32]"),
             Twin("saturate", _FILE, "_same(word[7:20])", "_same(word[8:20])"),
             Twin("extend", _FILE, "byte[7].replicate(24)", "byte[6].replicate(24)"),
         ),
