@@ -31,7 +31,7 @@ class Bug:
 
 
 BUGS: dict[str, Bug] = {
-    "requantizer: tflite rounds negative ties up": Bug("vector/requantizer.py", "(tflite & (~neg | sticky))", "tflite"),
+    "requantizer: tflite rounds negative ties up": Bug("vector/requantizer.py", "(tflite & ~neg)", "tflite"),
     "requantizer: onnx forgets the sticky bit": Bug(
         "vector/requantizer.py", "(onnx & (sticky | value[1]))", "(onnx & value[1])"
     ),
