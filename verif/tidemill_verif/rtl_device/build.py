@@ -92,7 +92,7 @@ def local_memories(config: Config) -> list[tuple[str, str]]:
     vector unit's table, `table`."""
     spad = [("spad", f"scratchpad.bank{bank}.ram") for bank in range(config.spad_banks)]
     acc = [("acc", f"accumulators.banks.bank{bank}.ram") for bank in range(config.acc_banks)]
-    return spad + acc + [("table", f"vector.post.table{lane}") for lane in range(config.requant_lanes)]
+    return spad + acc + [("table", f"vector.post.table{lane}.ram") for lane in range(config.requant_lanes)]
 
 
 def _local_source(config: Config, flat: str) -> str:
