@@ -328,7 +328,6 @@ class StoreEngine(wiring.Component):
                 port.req.payload.eq(request_address),
                 queue.i.valid.eq(port.rsp_valid),
                 queue.i.payload.eq(data.View(layout_, port.rsp_data).as_value()),
-                queue.o.ready.eq(pop),
             ]
             with m.If(start):
                 m.d.sync += [request.eq(1), request_address.eq(point.row)]
@@ -358,7 +357,7 @@ class StoreEngine(wiring.Component):
         at_last = Signal()
         left = Signal(8, reset_less=True)
         left_now = Signal(8)
-        load, send, available, last = Signal(), Signal(), Signal(), Signal()
+        load, send, available, free, last = Signal(), Signal(), Signal(), Signal(), Signal()
         head = order.o.payload
         spad_beats, acc_beats = (n // config.axi_bytes for n in (config.spad_row_bytes, config.acc_row_bytes))
         m.d.comb += [
@@ -367,10 +366,13 @@ class StoreEngine(wiring.Component):
             self.bus.beat.valid.eq(holds & lengths.valid),
             self.bus.beat.payload.eq(shift),
             send.eq(self.bus.beat.valid & self.bus.beat.ready),
-            load.eq(available & (~holds | (send & row_ends))),
+            free.eq(~holds | (send & row_ends)),
+            load.eq(available & free),
             order.o.ready.eq(load),
             pop_spad.eq(load & head.spad),
             pop_acc.eq(load & head.acc),
+            spad_rows.o.ready.eq(free & order.o.valid & head.spad),
+            acc_rows.o.ready.eq(free & order.o.valid & head.acc),
             left_now.eq(Mux(begins, lengths.payload.beats, left)),
             last.eq(Mux(begins, lengths.payload.single, at_last)),
             lengths.ready.eq(send & last),
@@ -380,17 +382,18 @@ class StoreEngine(wiring.Component):
         with m.If(load):
             m.d.sync += [
                 holds.eq(1),
-                shift.eq(next_row),
                 rest.eq(Mux(head.acc, acc_beats - 1, spad_beats - 1)),
                 row_ends.eq(Mux(head.acc, acc_beats == 1, spad_beats == 1)),
             ]
         with m.Elif(send):
             m.d.sync += [
                 holds.eq(~row_ends),
-                shift.eq(shift[config.axi_data_width :]),
                 rest.eq(rest - 1),
                 row_ends.eq(rest == 1),
             ]
+        # Wide: it does not wait for what says whether there is a row to take.
+        with m.If(~holds | send):
+            m.d.sync += shift.eq(Mux(~holds | row_ends, next_row, shift[config.axi_data_width :]))
         with m.If(send):
             m.d.sync += [begins.eq(last), left.eq(left_now - 1), at_last.eq(left_now == 1)]
 
