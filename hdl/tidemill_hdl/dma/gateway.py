@@ -11,6 +11,9 @@ from tidemill_hdl.interfaces import Axi4Master, Burst, BurstRead, BurstWrite
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
 
 FETCH_ID, LOAD_ID = 0, 1
+FETCHES = 2
+"""Most fetch bursts in flight: one to come, one on its way."""
+
 INCR = 0b01
 NORMAL_BUFFERABLE = 0b0011
 
@@ -19,8 +22,8 @@ class Gateway(wiring.Component):
     """Arbitrates three clients onto one AXI4 master, and drains it on request.
 
     Reads carry ID 0 (fetch) or 1 (load), writes ID 0. Fetch and load alternate when both want the read address
-    channel. A fetch burst is only issued when its beats have room in the gateway, so fetch may stall for ever; load
-    must always take its beats in the end (the load engine does, short of a fault, and then `quiesce` follows).
+    channel. At most two fetch bursts are in flight. Both clients must take their beats in the end: fetch always does,
+    it asks for what it has room for; load does, short of a fault, and then `quiesce` follows.
 
     Parameters
     ----------
@@ -36,7 +39,7 @@ class Gateway(wiring.Component):
         taken and then with beats without strobes; responses are dropped, not offered. Keep it high until `quiet`.
     quiet : Out(1): `quiesce` is high, nothing is in flight, no buffer holds anything.
 
-    Latency: command to address channel 2 cycles for reads, 1 for writes; read beat 3 cycles (load 2); write beat 2.
+    Latency: command to address channel 2 cycles for reads, 1 for writes; read and write beats 2.
     Throughput one beat a cycle, one write burst every 2 cycles. After reset empty. Not reset by `core_reset`.
     """
 
@@ -71,8 +74,7 @@ class Gateway(wiring.Component):
         return m
 
     def _reads(self, m: Module, quiesce: Signal, none: Signal) -> None:
-        config, axi = self.config, self.m_axi
-        depth = 2 * config.max_burst
+        axi = self.m_axi
         clients = (self.fetch, self.load)
 
         # One command of each client waits here; it is still forgotten by quiesce.
@@ -86,16 +88,13 @@ class Gateway(wiring.Component):
             with m.Elif(client.cmd.valid & ~full):
                 m.d.sync += [full.eq(1), command.eq(client.cmd.payload)]
 
-        # Room in the fetch queue, reserved when the burst is issued.
-        room = Signal(range(depth + 1), init=depth)
-        has_room = Signal()
         outstanding = Signal(range(64), name="reads_outstanding")
+        fetching = Signal(range(FETCHES + 1))
         free = Signal()
         load_next = Signal()
         m.d.comb += [
-            has_room.eq(room > wanted[0].beats),
             free.eq((~axi.arvalid | axi.arready) & ~quiesce & ~outstanding[-1]),
-            take[0].eq(free & waiting[0] & has_room & ~(load_next & waiting[1])),
+            take[0].eq(free & waiting[0] & (fetching != FETCHES) & ~(load_next & waiting[1])),
             take[1].eq(free & waiting[1] & ~take[0]),
         ]
         issue = take[0] | take[1]
@@ -112,7 +111,7 @@ class Gateway(wiring.Component):
 
         beat = self.fetch.beat.payload.shape()
         m.submodules.r = r = SkidBuffer(data.StructLayout({"id": unsigned(1), "beat": beat, "last": unsigned(1)}))
-        m.submodules.fetch_beats = fetch_beats = ResetInserter(quiesce)(Queue(beat, depth))
+        m.submodules.fetch_beats = fetch_beats = ResetInserter(quiesce)(SkidBuffer(beat))
         m.submodules.load_beats = load_beats = ResetInserter(quiesce)(SkidBuffer(beat))
         m.d.comb += [
             r.i.valid.eq(axi.rvalid),
@@ -131,13 +130,12 @@ class Gateway(wiring.Component):
         wiring.connect(m, load_beats.o, wiring.flipped(self.load.beat))
 
         finished = r.o.valid & r.o.ready & r.o.payload.last
-        m.d.sync += outstanding.eq(outstanding + issue - finished)
+        fetched = finished & (r.o.payload.id == FETCH_ID)
+        m.d.sync += [
+            outstanding.eq(outstanding + issue - finished),
+            fetching.eq(fetching + take[0] - fetched),
+        ]
         m.d.comb += none.eq((outstanding == 0) & ~waiting[0] & ~waiting[1])
-        freed = fetch_beats.o.valid & fetch_beats.o.ready
-        with m.If(quiesce):
-            m.d.sync += room.eq(depth)
-        with m.Else():
-            m.d.sync += room.eq(room - Mux(take[0], wanted[0].beats + 1, 0) + freed)
 
     def _writes(self, m: Module, quiesce: Signal, none: Signal) -> None:
         config, axi, store = self.config, self.m_axi, self.store

@@ -8,7 +8,7 @@ from functools import partial
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 
 from tidemill.config import PRESETS
-from tidemill_hdl.dma.gateway import FETCH_ID, LOAD_ID, Gateway
+from tidemill_hdl.dma.gateway import FETCH_ID, FETCHES, LOAD_ID, Gateway
 from tidemill_hdl.interfaces import Burst
 from tidemill_verif.formal.harness import Harness
 from tidemill_verif.formal.proof import Proof, Twin
@@ -193,7 +193,6 @@ class ReadHarness(_GatewayHarness):
         self._legal([(client.cmd.valid, client.cmd.payload) for client in clients])
         transfer = self._address_channel(dut, "ar")
         shown = axi.arvalid & ~self.past(axi.arvalid & ~axi.arready, "ar_waited")
-        self._depth = 2 * _CONFIG.max_burst
 
         wanted, asked = Signal(2), [Signal(Burst, name=f"asked{c}") for c in range(2)]
         for c, client in enumerate(clients):
@@ -233,8 +232,11 @@ class ReadHarness(_GatewayHarness):
         lasts = sum(f & e[35] for f, e in zip(full, entry, strict=True))
         count = self.inner("dut.reads_outstanding", 6)
         self.lemma("outstanding", (count == bursts[0] + bursts[1] + axi.arvalid + lasts) & (count <= 32))
-        # The newest beat in the gateway of an ID that owes nothing more is a last one.
-        self._room(m, dut, wanted, asked, shown, beats, entry, full)
+        mine = sum(f & e[35] & (e[0] == FETCH_ID) for f, e in zip(full, entry, strict=True))
+        fetching = self.inner("dut.fetching", 2)
+        self.lemma("fetching", fetching == bursts[0] + (axi.arvalid & (axi.arid == FETCH_ID)) + mine)
+        self.prove("ar_fetches", (fetching <= FETCHES) & (bursts[0] <= FETCHES))
+        self._turns(m, dut, wanted, shown, fetching != FETCHES)
 
         under_way = axi.arvalid | (bursts[0] != 0) | (bursts[1] != 0)
         self.prove("r_quiet", ~dut.quiet | ~(under_way | wanted.any() | dut.fetch.beat.valid | dut.load.beat.valid))
@@ -264,57 +266,30 @@ class ReadHarness(_GatewayHarness):
         self.prove(f"{name}_beats", ~offered | ((inside != 0) & right))
 
         mine = [f & (e[0] == c) for f, e in zip(full, entry, strict=True)]
-        if c == LOAD_ID:
-            places = [self.inner(f"dut.load_beats.{part}", 34) for part in ("front", "spare")]
-            level = port.valid + self.inner("dut.load_beats.spare_full")
-            self.lemma("load_order", port.valid | ~self.inner("dut.load_beats.spare_full"))
-            stored = Array(places)[ahead[0]]
-        else:
-            rows = self._depth - 1
-            fifo = "dut.fetch_beats.fifo"
-            consume, produce = (self.inner(f"{fifo}.{part}", range(rows)) for part in ("consume", "produce"))
-            inner_level = self.inner(f"{fifo}.inner_level", range(rows + 1))
-            storage = [self.inner(f"{fifo}.storage[{i}]", 34) for i in range(rows)]
-
-            def wrapped(position: Value) -> Value:
-                return Mux(position >= rows, position - rows, position)
-
-            pointers = (consume < rows) & (produce < rows) & (wrapped(consume + inner_level) == produce)
-            self.lemma("fetch_pointers", pointers & (inner_level <= rows))
-            level = inner_level + port.valid
-            place = Signal(range(2 * rows))
-            m.d.comb += place.eq(wrapped(consume + ahead - port.valid))
-            stored = Mux(port.valid & (ahead == 0), Value.cast(port.payload), Array(storage)[place])
-        self._level = level if c == FETCH_ID else self._level
+        spare_full = self.inner(f"dut.{name}_beats.spare_full")
+        level = port.valid + spare_full
+        self.lemma(f"{name}_order", port.valid | ~spare_full)
+        stored = Array(self.inner(f"dut.{name}_beats.{part}", 34) for part in ("front", "spare"))[ahead[0]]
         in_buffer = Mux((ahead == level) & mine[0], entry[0][1:35], entry[1][1:35])
         holds = Mux(ahead < level, stored, in_buffer) == value
         self.lemma(f"{name}_inside", self._settled | (inside == level + mine[0] + mine[1]))
         self.lemma(f"{name}_marked", self._settled | ~marked | ((ahead < inside) & holds))
         self.cover(f"{name}_behind", gone & marked & (ahead == 0) & (inside == 3) & (value == 5))
 
-    def _room(
-        self, m: Module, dut: Gateway, wanted: Value, asked: Sequence[Value], shown: Value, beats: Sequence[Value],
-        entry: Sequence[Value], full: Sequence[Value],
-    ) -> None:  # fmt: skip
-        """Fetch holds up nobody, and nobody waits for two turns of the other."""
+    def _turns(self, m: Module, dut: Gateway, wanted: Value, shown: Value, may_fetch: Value) -> None:
+        """Data wait for nobody but the clients, and nobody waits for two turns of the other."""
         axi = dut.m_axi
-        depth = self._depth
-        in_buffer = sum(f & (e[0] == FETCH_ID) for f, e in zip(full, entry, strict=True))
-        in_address = Mux(axi.arvalid & (axi.arid == FETCH_ID), axi.arlen + 1, 0)
-        room = self.inner("dut.room", range(depth + 1))
-        taken = beats[0] + in_address + in_buffer + self._level
-        self.lemma("room", self._settled | (room + taken == depth))
-        self.prove("r_never_blocked", ~self._for_long(~axi.rready & dut.load.beat.ready, "blocked", 3))
-        room_left = taken + asked[0].beats < depth
+        taking = dut.load.beat.ready & dut.fetch.beat.ready
+        self.prove("r_never_blocked", ~self._for_long(~axi.rready & taking, "blocked", 3))
         overtaken = Signal(2)
         for c in range(2):
             mine, other = shown & (axi.arid == c), shown & (axi.arid == 1 - c)
-            passed = other & wanted[c] & (room_left if c == FETCH_ID else 1)
+            passed = other & wanted[c] & (may_fetch if c == FETCH_ID else 1)
             m.d.sync += overtaken[c].eq((overtaken[c] | passed) & wanted[c] & ~mine & ~self._settled)
             self.prove(f"ar_turns_{('fetch', 'load')[c]}", ~(other & wanted[c] & overtaken[c]))
         waits = [overtaken[c] & wanted[c] & ~(shown & (axi.arid == c)) for c in range(2)]
         load_next = self.inner("dut.load_next")
-        self.lemma("turns", (~waits[LOAD_ID] | load_next) & (~waits[FETCH_ID] | (~load_next & room_left)))
+        self.lemma("turns", (~waits[LOAD_ID] | load_next) & (~waits[FETCH_ID] | (~load_next & may_fetch)))
 
 
 _ADDRESS_SAYS = {
@@ -340,11 +315,12 @@ _WRITE_SAYS = {
 _READ_SAYS = {
     **{f"ar_{name}": text.format("read address") for name, text in _ADDRESS_SAYS.items()},
     "ar_asked": "each read address is the command, unchanged and in order, of the client its ID names, once",
-    "ar_turns_fetch": "a fetch that has room is overtaken by at most one load burst: no starvation",
+    "ar_turns_fetch": "a fetch burst that may go is overtaken by at most one load burst: no starvation",
+    "ar_fetches": "at most two fetch bursts are in flight",
     "ar_turns_load": "a load burst is overtaken by at most one fetch",
     "fetch_beats": "beats of ID 0 reach fetch unchanged, each once and in order; fetch gets no others",
     "load_beats": "beats of ID 1 reach load likewise",
-    "r_never_blocked": "read data never wait longer than 3 cycles while load takes beats, even if fetch takes none",
+    "r_never_blocked": "read data never wait longer than 3 cycles while both clients take beats",
     "r_quiet": "`quiet`: no read address and no beat is under way, no client is offered one",
     "r_drains": "stopped: read data are taken within 2 cycles, without the clients",
     "r_drain_ends": "stopped: `quiet` comes within 5 cycles after the last beat, if the write side is done",
@@ -371,11 +347,12 @@ _READ_TWINS = (
     Twin("ar_page", _FILE, "axi.arlen.eq(Mux(take[1],", "axi.arlen.eq(Mux(take[0],"),
     Twin("ar_stops", _FILE, "axi.arready) & ~quiesce & ~", "axi.arready) & ~"),
     Twin("ar_asked", _FILE, "axi.arid.eq(take[1])", "axi.arid.eq(waiting[1])"),
+    Twin("ar_fetches", _FILE, "waiting[0] & (fetching != FETCHES)", "waiting[0]"),
     Twin("ar_turns_fetch", _FILE, "~(load_next & waiting[1])", "~waiting[1]"),
     Twin("ar_turns_load", _FILE, "~(load_next & waiting[1])", "1"),
     Twin("fetch_beats", _FILE, "(r.o.payload.id == FETCH_ID) & ~quiesce", "~quiesce"),
     Twin("load_beats", _FILE, "LOAD_ID, load_beats.i.ready, fetch_beats.i.ready)", "LOAD_ID, 1, fetch_beats.i.ready)"),
-    Twin("r_never_blocked", _FILE, "has_room.eq(room > wanted[0].beats)", "has_room.eq(1)", depth=24),
+    Twin("r_never_blocked", _FILE, "axi.rready.eq(r.i.ready)", "axi.rready.eq(r.i.ready & ~axi.arvalid)"),
     Twin("r_quiet", _FILE, "none.eq((outstanding == 0) &", "none.eq((outstanding[1:] == 0) &"),
     Twin("r_drains", _FILE, "r.o.ready.eq(quiesce | Mux(", "r.o.ready.eq(~quiesce & Mux("),
     Twin("r_drain_ends", _FILE, "with m.If(quiesce | taken):", "with m.If(taken):"),
