@@ -144,12 +144,17 @@ class ProductHarness(_LaneHarness):
         widths = {"low": 32, "mid_a": 32, "mid_b": 31, "high": 31}
         whole = {name: self.inner(f"dut.{name}.product", 34) for name in widths}
         x, mul = self._magnitude(), self.inner("dut.mul_7", 31)
-        # Formed like the hardware's, as signed numbers: no solver shows that two kinds of multiplication agree.
-        x0, x1, m0, m1 = (Cat(half, C(0, 1)).as_signed() for half in (x[:16], x[16:], mul[:16], Cat(mul[16:], C(0, 1))))
-        right = {
-            name: whole[name] == self._before(product, f"{name}_expected", 2)
-            for name, product in {"low": x0 * m0, "mid_a": x1 * m0, "mid_b": x0 * m1, "high": x1 * m1}.items()
-        }
+        halves = {"low": (x[:16], mul[:16]), "mid_a": (x[16:], mul[:16])}
+        halves |= {"mid_b": (x[:16], mul[16:]), "high": (x[16:], mul[16:])}
+        right = {}
+        for name, factors in halves.items():
+            # Formed like the hardware's, of its registers: no solver shows that two kinds of multiplication agree.
+            a, b = (self.inner(f"dut.{name}.{side}_register", 17).as_signed() for side in "ab")
+            taken = Cat(
+                register == self._before(half, f"{name}_{side}", 1)
+                for side, register, half in zip("ab", (a, b), factors, strict=True)
+            )
+            right[name] = (whole[name] == self._before(a * b, f"{name}_expected", 1)) & taken.all()
         part = {name: whole[name][:width] for name, width in widths.items()}
         self.prove("low", ~ready | right["low"])
         self.prove("middle", ~ready | (right["mid_a"] & right["mid_b"]))
