@@ -105,6 +105,7 @@ class FetchHarness(Harness):
             m.d.sync += [named.eq((dut.r_addr == chosen[:5]) & here), reads.eq(named)]
         self.prove("content", ~reads | (dut.r_data.as_value() == both))
         self.lemma("named", ~named | (self.inner("dut.buffer.read__data", INSTRUCTION_BITS + 2) == both))
+        self.lemma("came", ~(named | reads) | (chosen < dut.received))
         self.lemma("slot", ~here | (slot == both))
         position, older, first = self.inner("dut.position"), self.inner("dut.older", half), self.inner("dut.resp", 2)
         coming = (beats == _BEATS * chosen + 1) & (position == 1)
