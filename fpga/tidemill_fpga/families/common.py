@@ -8,7 +8,9 @@ from amaranth.hdl import Module
 
 from tidemill.config import Config
 from tidemill_fpga.families.family import FitError
+from tidemill_hdl.frontend.fetch import Slot
 from tidemill_hdl.prim.multiplier import Multiplier
+from tidemill_hdl.vector.post import TABLE_ENTRIES
 
 
 def wide_multipliers(config: Config) -> int:
@@ -26,7 +28,7 @@ def check_wide_multipliers(config: Config, part: str, blocks: int) -> None:
 def check_block_rams(
     config: Config, memory: int, part: str, blocks: int, geometries: Sequence[tuple[int, int]]
 ) -> None:
-    """Raises `FitError` where local memories, tables and `memory` bytes of on-chip memory take more than the `blocks`
+    """Raises `FitError` where local memories, tables, loop buffer and `memory` bytes of on-chip memory take more than the `blocks`
     block RAMs of `part`; one has words and bits of any of `geometries`."""
 
     def rams(width: int, depth: int) -> int:
@@ -35,7 +37,8 @@ def check_block_rams(
     needed = (
         config.spad_banks * rams(8 * config.rows, config.spad_rows // config.spad_banks)
         + config.acc_banks * rams(32 * config.cols, config.acc_rows // config.acc_banks)
-        + config.requant_lanes
+        + config.requant_lanes * rams(32, TABLE_ENTRIES)
+        + rams(Slot.size, config.ibuf_depth)
         + rams(config.axi_data_width, memory * 8 // config.axi_data_width)
     )
     if needed > blocks:

@@ -14,12 +14,10 @@ from tidemill.config import Config
 from tidemill_fpga.families.common import check_block_rams, check_wide_multipliers, wide_multipliers
 from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
-from tidemill_fpga.families.family import Family, FitError, Routed
-from tidemill_fpga.families.rtlil_names import plain_names
-from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5, YOSYS
-from tidemill_hdl.frontend.fetch import Slot
+from tidemill_fpga.families.family import FitError
+from tidemill_fpga.families.nextpnr import NextpnrFamily
+from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5
 from tidemill_hdl.prim.multiplier import Multiplier
-from tidemill_hdl.vector.post import TABLE_ENTRIES
 
 
 @dataclass(frozen=True)
@@ -125,23 +123,8 @@ class Ecp5(NextpnrFamily):
 
     def check(self, config: Config, memory: int) -> None:
         """See `Family.check`."""
-        wide = self._wide_multipliers(config)
-        if wide > self._device.dsp:
-            raise FitError(
-                f"configuration {config.name!r} needs {wide} 16-bit multipliers; {self._part} has {self._device.dsp}"
-            )
-        rams = (
-            config.spad_banks * _rams(8 * config.rows, config.spad_rows // config.spad_banks)
-            + config.acc_banks * _rams(32 * config.cols, config.acc_rows // config.acc_banks)
-            + config.requant_lanes * _rams(32, TABLE_ENTRIES)
-            + _rams(Slot.size, config.ibuf_depth)
-            + _rams(config.axi_data_width, memory * 8 // config.axi_data_width)
-        )
-        if rams > self._device.bram:
-            raise FitError(
-                f"configuration {config.name!r} with {memory} bytes of memory needs {rams} block RAMs; "
-                f"{self._part} has {self._device.bram}"
-            )
+        check_wide_multipliers(config, self._part, self._device.dsp)
+        check_block_rams(config, memory, self._part, self._device.bram, GEOMETRIES)
 
     def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
         """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains; local
