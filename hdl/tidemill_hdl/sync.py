@@ -127,10 +127,12 @@ class Sync(wiring.Component):
             m.d.sync += could_go[i].eq(
                 held[i] & ~offered[i] & ~(masks[i] & ~above_zero).any() & ~grant.any() & ~granted
             )
-            # A head that could go stays, so its overlaps of the cycle before still hold.
-            overlaps = Signal(i, name=f"overlaps{i}", reset_less=True)
-            m.d.sync += overlaps.eq(Cat((masks[i] & masks[j]).any() for j in range(i)))
-            m.d.comb += grant[i].eq(could_go[i] & ~(could_go[:i] & overlaps).any())
+            m.d.comb += grant[i].eq(could_go[i])
+            if i:
+                # A head that could go stays, so its overlaps of the cycle before still hold.
+                overlaps = Signal(i, name=f"overlaps{i}", reset_less=True)
+                m.d.sync += overlaps.eq(Cat((masks[i] & masks[j]).any() for j in range(i)))
+                m.d.comb += grant[i].eq(could_go[i] & ~(could_go[:i] & overlaps).any())
         m.d.sync += [
             granted.eq(grant.any()),
             taken.eq(Cat(Cat(grant[i] & masks[i][s] for i in engines).any() for s in semaphores)),

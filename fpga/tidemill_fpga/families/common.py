@@ -28,8 +28,8 @@ def check_wide_multipliers(config: Config, part: str, blocks: int) -> None:
 def check_block_rams(
     config: Config, memory: int, part: str, blocks: int, geometries: Sequence[tuple[int, int]]
 ) -> None:
-    """Raises `FitError` where local memories, tables, loop buffer and `memory` bytes of on-chip memory take more than the `blocks`
-    block RAMs of `part`; one has words and bits of any of `geometries`."""
+    """Raises `FitError` where local memories, tables, loop buffer and `memory` bytes of on-chip memory take more than
+    the `blocks` block RAMs of `part`; one has words and bits of any of `geometries`."""
 
     def rams(width: int, depth: int) -> int:
         return min(-(-width // columns) * -(-depth // rows) for rows, columns in geometries)
