@@ -193,7 +193,7 @@ class Frontend(wiring.Component):
             store, load = file.write_port(), file.read_port(domain="comb")
             follows = Signal(name=f"follows_{name}", reset_less=True)
             fresh = use & wrote & (last_rd == select)
-            kept = use & written.bit_select(select, 1) & ~fresh
+            kept = use & (written >> select)[0] & ~fresh
             m.d.comb += [store.addr.eq(last_rd), store.data.eq(last), store.en.eq(wrote), load.addr.eq(select)]
             with m.If(move):
                 m.d.sync += follows.eq(use & valid["execute"] & decoder.writes & (word[_RD] == select))
