@@ -43,9 +43,9 @@ class Timing:
     """Extra cycles of `loop` and `slli`."""
     loop_back: int = 0
     """Extra cycles of `endloop` when it goes back."""
-    fetch_pipeline: int = 8
+    fetch_pipeline: int = 7
     """From an instruction's last beat to its being executable, beside memory latency."""
-    queue: int = 3
+    queue: int = 4
     """From dispatch to the head of an empty queue."""
     wait: int = 1
     """Extra cycles at the head of a queue for an instruction that waits for semaphores."""
@@ -96,13 +96,13 @@ class Timing:
 
     vector_setup: int = 4
     """From a vector operation leaving the queue to its first operand read."""
-    vector_pipeline: int = 19
+    vector_pipeline: int = 20
     """From the last operand read to the next operation leaving the queue."""
-    vector_requant: int = 24
+    vector_requant: int = 23
     """Extra pipeline cycles of requantization."""
-    vector_table: int = 7
+    vector_table: int = 6
     """Extra pipeline cycles of a table look-up."""
-    vector_reduce: int = 10
+    vector_reduce: int = 9
     """Extra pipeline cycles of a lane reduction."""
     vector_param: int = 33
     """From vx.param leaving the queue to the next operation leaving it."""
