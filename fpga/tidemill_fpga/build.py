@@ -23,8 +23,8 @@ Progress = Callable[[str, str], None]
 FASTEST_MHZ = 400.0
 """No design on these devices goes faster; a larger number is a mistake."""
 
-_DESIGN, _PINS = "design.il", "pins"
-"""Files of the first step, as a family's tools expect them."""
+_DESIGN, _PINS, _NETLIST = "design.il", "pins", "netlist.json"
+"""Files of the first steps, as a family's tools expect them."""
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,32 @@ class Builder:
             self._netlist = build_once("fpga-netlist", key, make)
         return self._netlist
 
+    def replicate(self) -> Path:
+        """Folder with `netlist.json`, drivers of many cells replicated, and `pins`. Raises `ToolError`, also where the
+        design does not fit."""
+        mapped = self.synthesize()
+        family = self.board.family
+
+        def make(folder: Path) -> None:
+            shutil.copyfile(mapped / _NETLIST, folder / _NETLIST)
+            os.link(mapped / _PINS, folder / _PINS)
+            family.replicate(folder, self.mhz, lambda line: self._progress("replicate", line))
+
+        return build_once("fpga-replicated", content_key(mapped.name, f"{self.mhz:g}", family.placing), make)
+
     def route(self, seed: int) -> Build:
         """Place and route with one seed. Raises `ToolError`, also where the design does not fit."""
-        netlist = self.synthesize()
+        netlist = self.replicate()
         family = self.board.family
 
         def make(folder: Path) -> None:
             # The tools see no further than their folder, so no symbolic links.
-            for name in ("netlist.json", _PINS):
+            for name in (_NETLIST, _PINS):
                 os.link(netlist / name, folder / name)
             routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
             routed.save(folder)
 
-        key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools)
+        key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools, family.placing)
         folder = build_once("fpga-routed", key, make)
         return Build(seed, self.mhz, Routed.load(folder), folder)
 

@@ -101,10 +101,13 @@ def unit_clocks(board: Board, config: Config, progress: Progress, units: Iterabl
             (folder / "design.il").write_text(design)
             (folder / "pins").write_text(family.free_pins(UNIT_MHZ))
             family.synthesize(folder, lambda line: progress(f"synthesize {name}", line))
+            family.replicate(folder, UNIT_MHZ, lambda line: progress(f"replicate {name}", line))
             routed = family.route(folder, 1, UNIT_MHZ, lambda line: progress(f"route {name}", line))
             routed.save(folder)
 
-        folder = build_once("fpga-unit", content_key(design, family.tools, family.recipe, family.device), make)
+        folder = build_once(
+            "fpga-unit", content_key(design, family.tools, family.recipe, family.placing, family.device), make
+        )
         yield UnitClock(name, Routed.load(folder))
 
 

@@ -16,6 +16,7 @@ from tidemill_fpga.families.ecp5_memory import GEOMETRIES, row_memory
 from tidemill_fpga.families.ecp5_multipliers import dsp_multiplier, fabric_multiplier
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.families.nextpnr import NextpnrFamily
+from tidemill_fpga.families.replication import Replication
 from tidemill_fpga.tools import ECPPACK, NEXTPNR_ECP5
 from tidemill_hdl.prim.multiplier import Multiplier
 
@@ -112,6 +113,8 @@ class Ecp5(NextpnrFamily):
     recipe = _SYNTHESIS
     cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
     models = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
+    placer = ("--placer", "static")
+    replication = Replication({"TRELLIS_FF": "Q", "LUT4": "Z"}, frozenset({"CLK", "WCK"}))
     model_defines = ("NO_INCLUDES",)
 
     def __init__(self, device: str, package: str, speed: str) -> None:
@@ -189,7 +192,8 @@ class Ecp5(NextpnrFamily):
             o_CLKOS=ClockSignal("sync"),
             o_LOCK=locked,
         )
-        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+        # The last stage has copies all over the die, so two before it.
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync", stages=3)
         return settings.mhz
 
     def free_pins(self, mhz: float) -> str:
@@ -200,8 +204,12 @@ class Ecp5(NextpnrFamily):
         """See `NextpnrFamily.routing`."""
         return [
             self._device.option, "--package", self._package, "--speed", self._speed,
-            "--lpf", "pins", "--lpf-allow-unconstrained", "--textcfg", "routed",
+            "--lpf", "pins", "--lpf-allow-unconstrained",
         ]  # fmt: skip
+
+    def writing(self) -> list[str]:
+        """See `NextpnrFamily.writing`."""
+        return ["--textcfg", "routed"]
 
     def packing(self) -> list[str]:
         """See `NextpnrFamily.packing`."""

@@ -56,7 +56,7 @@ class Family(ABC):
     -------
     device : str: the name its maker uses, speed grade included.
     suffix : str: of the bitstream's file name.
-    recipe : str: how it synthesizes; part of the cache key, like `tools`.
+    recipe : str: how it synthesizes; part of the cache key, like `tools` and `placing`.
     cells : tuple of str: the resources that tables show.
     models : tuple of str: Verilog models of the cells, as far as they come with Yosys, below its folder `share`.
     model_defines : tuple of str: macros with which they are read.
@@ -104,6 +104,10 @@ class Family(ABC):
         """From `design.il` to `netlist.json`, in `folder`, or to what the Yosys commands `output` write instead.
         Raises `ToolError`."""
 
+    def replicate(self, folder: Path, mhz: float, on_line: Callable[[str], None]) -> None:
+        """Give drivers of many cells copies near them, in `netlist.json`, by a placement for a clock of `mhz`; families
+        that do not do so leave it as it is. Raises `ToolError`."""
+
     @abstractmethod
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
         """From `netlist.json` and `pins` to `routed`, in `folder`. Raises `ToolError`."""
@@ -111,6 +115,11 @@ class Family(ABC):
     @abstractmethod
     def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
         """From `routed` to `bitstream`, in `folder`. Raises `ToolError`."""
+
+    @property
+    def placing(self) -> str:
+        """How it replicates and routes, as far as it is neither in `tools` nor in `device`."""
+        return ""
 
     @property
     @abstractmethod

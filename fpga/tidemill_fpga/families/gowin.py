@@ -211,7 +211,11 @@ class Gowin(NextpnrFamily):
 
     def routing(self) -> list[str]:
         """See `NextpnrFamily.routing`."""
-        return ["--device", self._part, "--vopt", f"family={self._die}", "--vopt", "cst=pins", "--write", "routed"]
+        return ["--device", self._part, "--vopt", f"family={self._die}", "--vopt", "cst=pins"]
+
+    def writing(self) -> list[str]:
+        """See `NextpnrFamily.writing`."""
+        return ["--write", "routed"]
 
     def packing(self) -> list[str]:
         """See `NextpnrFamily.packing`."""

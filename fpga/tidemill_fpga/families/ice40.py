@@ -154,7 +154,11 @@ class Ice40Up(NextpnrFamily):
 
     def routing(self) -> list[str]:
         """See `NextpnrFamily.routing`."""
-        return ["--up5k", "--package", self._package, "--pcf", "pins", "--pcf-allow-unconstrained", "--asc", "routed"]
+        return ["--up5k", "--package", self._package, "--pcf", "pins", "--pcf-allow-unconstrained"]
+
+    def writing(self) -> list[str]:
+        """See `NextpnrFamily.writing`."""
+        return ["--asc", "routed"]
 
     def packing(self) -> list[str]:
         """See `NextpnrFamily.packing`."""

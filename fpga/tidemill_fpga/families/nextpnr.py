@@ -10,6 +10,7 @@ from pathlib import Path
 from amaranth.build.run import BuildPlan
 
 from tidemill_fpga.families.family import Family, Routed
+from tidemill_fpga.families.replication import Replication
 from tidemill_fpga.families.rtlil_names import plain_names
 from tidemill_fpga.tools import YOSYS, Tool
 
@@ -20,17 +21,25 @@ class NextpnrFamily(Family):
     Members
     -------
     router : Tool: its nextpnr.
+    placer : sequence of str: options of nextpnr that choose how it places.
+    replication : Replication or None: what a first placement is used for.
     packer : Tool: from what that writes to a bitstream.
     pin_file : str: Amaranth's file of pin constraints.
     """
 
     router: Tool
     packer: Tool
+    placer: Sequence[str] = ()
+    replication: Replication | None = None
     pin_file: str
 
     @abstractmethod
     def routing(self) -> Sequence[str]:
-        """Options of nextpnr: the device, the constraints `pins`, what to write to `routed`."""
+        """Options of nextpnr: the device and the constraints `pins`."""
+
+    @abstractmethod
+    def writing(self) -> Sequence[str]:
+        """Options of nextpnr that write `routed`."""
 
     @abstractmethod
     def packing(self) -> Sequence[str]:
@@ -47,14 +56,31 @@ class NextpnrFamily(Family):
         (folder / "synthesis.ys").write_text(f"{self.recipe}{output}\n")
         YOSYS.run(["-s", "synthesis.ys"], folder, "synthesis.log", on_line)
 
+    def replicate(self, folder: Path, mhz: float, on_line: Callable[[str], None]) -> None:
+        """See `Family.replicate`."""
+        if self.replication is None:
+            return
+        placed = folder / "placed.json"
+        self.router.run([*self._options(1, mhz), "--no-route", "--write", placed.name], folder, "place.log", on_line)
+        self.replication.apply(folder / "netlist.json", placed)
+        placed.unlink()
+
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
         """See `Family.route`."""
-        options = [
-            *self.routing(), "--json", "netlist.json", "--report", "report.json", "--seed", str(seed),
-            "--freq", f"{mhz:g}", "--timing-allow-fail",
-        ]  # fmt: skip
+        options = [*self._options(seed, mhz), *self.writing(), "--report", "report.json"]
         self.router.run(options, folder, "route.log", on_line)
         return read_report(folder / "report.json")
+
+    def _options(self, seed: int, mhz: float) -> list[str]:
+        return [
+            *self.routing(), *self.placer, "--json", "netlist.json", "--seed", str(seed), "--freq", f"{mhz:g}",
+            "--timing-allow-fail",
+        ]  # fmt: skip
+
+    @property
+    def placing(self) -> str:
+        """See `Family.placing`."""
+        return f"{' '.join((*self.routing(), *self.writing(), *self.placer))} {self.replication}"
 
     def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
         """See `Family.pack`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, memory, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill_hdl.interfaces import Axi4Master
+from tidemill_hdl.memory.bank import RowMemory
 from tidemill_hdl.prim.queue import Queue
 
 MEMORY_ID_BITS = 2
@@ -27,12 +28,13 @@ def memory_port(config: Config) -> Axi4Master:
 
 
 class ByteRam(wiring.Component):
-    """Words of whole bytes in block RAM, with one write and one read port.
+    """Words of whole bytes in block RAM, with one write and one read port: a `RowMemory` for each byte of a word, so
+    that a family's block RAMs with their output registers serve here too.
 
     Parameters
     ----------
     width : int, bits of a word, a multiple of 8.
-    depth : int, words, at least 2.
+    depth : int, words, a power of two, at least 2.
 
     Members
     -------
@@ -45,7 +47,7 @@ class ByteRam(wiring.Component):
     A word read in the very cycle of its write has no defined value. Zero at power-up; survives reset.
     """
 
-    latency = 2
+    latency = RowMemory.latency
 
     def __init__(self, width: int, depth: int) -> None:
         self.width = width
@@ -63,20 +65,17 @@ class ByteRam(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.ram = ram = memory.Memory(
-            shape=unsigned(self.width), depth=self.depth, init=[], attrs={"no_rw_check": 1}
-        )
-        read, write = ram.read_port(), ram.write_port(granularity=8)
-        output = Signal(self.width, reset_less=True)
-        m.d.comb += [
-            read.addr.eq(self.r_addr),
-            read.en.eq(1),
-            write.addr.eq(self.w_addr),
-            write.data.eq(self.w_data),
-            write.en.eq(self.w_en),
-            self.r_data.eq(output),
-        ]
-        m.d.sync += output.eq(read.data)
+        for index in range(self.width // 8):
+            byte = slice(8 * index, 8 * index + 8)
+            m.submodules[f"byte{index}"] = ram = RowMemory(8, self.depth)
+            m.d.comb += [
+                ram.r_en.eq(1),
+                ram.r_addr.eq(self.r_addr),
+                self.r_data[byte].eq(ram.r_data),
+                ram.w_en.eq(self.w_en[index]),
+                ram.w_addr.eq(self.w_addr),
+                ram.w_data.eq(self.w_data[byte]),
+            ]
         return m
 
 
@@ -112,8 +111,8 @@ class OnChipMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        depth = self.size // self.config.axi_bytes
-        m.submodules.ram = ram = ByteRam(self.config.axi_data_width, depth)
+        words = self.size // self.config.axi_bytes
+        m.submodules.ram = ram = ByteRam(self.config.axi_data_width, 1 << (words - 1).bit_length())
         self._writes(m, ram)
         self._reads(m, ram)
         return m
