@@ -104,9 +104,10 @@ class Family(ABC):
         """From `design.il` to `netlist.json`, in `folder`, or to what the Yosys commands `output` write instead.
         Raises `ToolError`."""
 
+    @abstractmethod
     def replicate(self, folder: Path, mhz: float, on_line: Callable[[str], None]) -> None:
-        """Give drivers of many cells copies near them, in `netlist.json`, by a placement for a clock of `mhz`; families
-        that do not do so leave it as it is. Raises `ToolError`."""
+        """Give drivers of many cells copies near them, in `netlist.json`, by a placement for a clock of `mhz`; a family
+        that does not do so leaves it as it is. Raises `ToolError`."""
 
     @abstractmethod
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
