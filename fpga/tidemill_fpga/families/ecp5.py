@@ -114,7 +114,7 @@ class Ecp5(NextpnrFamily):
     cells = ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")
     models = ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")
     placer = ("--placer", "static")
-    replication = Replication({"TRELLIS_FF": "Q", "LUT4": "Z"}, frozenset({"CLK", "WCK"}))
+    replication = Replication({"LUT4": "Z", "TRELLIS_FF": "Q"}, frozenset({"CLK", "WCK"}))
     model_defines = ("NO_INCLUDES",)
 
     def __init__(self, device: str, package: str, speed: str) -> None:

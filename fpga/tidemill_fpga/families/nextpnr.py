@@ -58,12 +58,16 @@ class NextpnrFamily(Family):
 
     def replicate(self, folder: Path, mhz: float, on_line: Callable[[str], None]) -> None:
         """See `Family.replicate`."""
-        if self.replication is None:
-            return
+        if self.replication is not None:
+            placed = self.place(folder, mhz, on_line)
+            self.replication.apply(folder / "netlist.json", placed)
+            placed.unlink()
+
+    def place(self, folder: Path, mhz: float, on_line: Callable[[str], None]) -> Path:
+        """JSON with the places of the cells of `netlist.json`, seed 1. Raises `ToolError`."""
         placed = folder / "placed.json"
         self.router.run([*self._options(1, mhz), "--no-route", "--write", placed.name], folder, "place.log", on_line)
-        self.replication.apply(folder / "netlist.json", placed)
-        placed.unlink()
+        return placed
 
     def route(self, folder: Path, seed: int, mhz: float, on_line: Callable[[str], None]) -> Routed:
         """See `Family.route`."""

@@ -35,7 +35,8 @@ class Replication:
 
     Members
     -------
-    outputs : mapping of str to str: types of cells that may have copies, and the port that drives.
+    outputs : mapping of str to str: types of cells that may have copies, and the port that drives. Copies of an
+        earlier type are sinks of what a later one drives: logic first, then registers.
     clocks : collection of str: ports that a clock drives; nets with one stay whole.
     reach : int: tiles from end to end, columns and rows added, that a group of sinks may spread over.
     least : int: sinks of a group; smaller ones are not split off.
@@ -44,7 +45,7 @@ class Replication:
     outputs: Mapping[str, str]
     clocks: frozenset[str]
     reach: int = 24
-    least: int = 16
+    least: int = 8
 
     def apply(self, netlist: Path, placed: Path) -> int:
         """Rewrite `netlist` (JSON of Yosys, module `top`) by the places in `placed` (JSON of nextpnr for the same
@@ -55,17 +56,25 @@ class Replication:
         netlist.write_text(json.dumps(design))
         return copies
 
-    def _split(self, module: dict[str, dict[str, dict[str, object]]], places: Mapping[str, Place]) -> int:
+    def _split(self, module: dict[str, dict[str, dict[str, object]]], places: dict[str, Place]) -> int:
+        copies = 0
+        for kind, port in self.outputs.items():
+            copies += self._split_type(module, places, kind, port)
+        return copies
+
+    def _split_type(
+        self, module: dict[str, dict[str, dict[str, object]]], places: dict[str, Place], kind: str, port: str
+    ) -> int:
         cells, names = module["cells"], module["netnames"]
         drivers, sinks = _connections(cells)
         fresh = 1 + max((*drivers, *sinks))
         copies = 0
         for net in sorted(drivers.keys() & sinks.keys()):
-            driver, port = drivers[net]
-            if self.outputs.get(str(cells[driver]["type"])) != port or driver not in places:
+            driver, output = drivers[net]
+            if (cells[driver]["type"], output) != (kind, port) or driver not in places:
                 continue
             placed = [sink for sink in sinks[net] if sink.cell in places]
-            if any(sink.port in self.clocks for sink in sinks[net]):
+            if len(placed) < 2 * self.least or any(sink.port in self.clocks for sink in sinks[net]):
                 continue
             x, y = places[driver]
             groups = self._groups(placed, places)
@@ -78,17 +87,16 @@ class Replication:
                 names[f"{name}.{port}"] = {"hide_name": 1, "bits": [fresh], "attributes": {}}
                 for sink in group:
                     _connect(cells, sink, fresh)
+                places[name] = _middle(group, places)
                 fresh += 1
                 copies += 1
         return copies
 
     def _groups(self, sinks: list[_Sink], places: Mapping[str, Place]) -> list[list[_Sink]]:
         """`sinks`, halved across their longer side until each part is within reach."""
-        if len(sinks) < 2 * self.least:
-            return [sinks]
         columns, rows = zip(*(places[sink.cell] for sink in sinks), strict=True)
         wide, high = max(columns) - min(columns), max(rows) - min(rows)
-        if wide + high <= self.reach:
+        if wide + high <= self.reach or len(sinks) < 2 * self.least:
             return [sinks]
         axis = 0 if wide >= high else 1
         ordered = sorted(sinks, key=lambda sink: (places[sink.cell][axis], sink))
@@ -128,6 +136,11 @@ def _connections(
 def _connect(cells: Mapping[str, dict[str, object]], sink: _Sink, net: int) -> None:
     connections: dict[str, list[int | str]] = cells[sink.cell]["connections"]  # type: ignore[assignment]
     connections[sink.port][sink.bit] = net
+
+
+def _middle(sinks: list[_Sink], places: Mapping[str, Place]) -> Place:
+    columns, rows = zip(*(places[sink.cell] for sink in sinks), strict=True)
+    return sum(columns) // len(columns), sum(rows) // len(rows)
 
 
 def _apart(one: Place, other: Place) -> int:
