@@ -37,7 +37,7 @@ class Capture:
     @property
     def delay(self) -> int:
         """`capture_delay` of the `SdramMemory` behind these pads."""
-        return _OUTPUT_CYCLES + self.half_cycles // 2 + _INPUT_CYCLES + 1
+        return _OUTPUT_CYCLES + self.half_cycles // 2 + _INPUT_CYCLES
 
     @classmethod
     def earliest(cls, part: SdramPart, clock_hz: float, pads: float) -> Capture:
