@@ -1,9 +1,10 @@
-"""The real driver on a whole board with SDRAM in Verilator: pads, device and their times included."""
+"""A whole board with SDRAM in Verilator, its pads and the device's times included."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,15 +13,14 @@ from click.testing import CliRunner
 import tidemill as tm
 from tidemill.cli import main
 from tidemill.demo.digits.run import run_digits
-from tidemill.driver.npu import Npu
+from tidemill.driver.uart.protocol import Command
 from tidemill_fpga.board_sim.board import Board, RuleBroken
-from tidemill_fpga.board_sim.sdram import SimulatedSdram
+from tidemill_fpga.board_sim.sdram import PART, SimulatedSdram
 from tidemill_fpga.board_sim.server import BoardServer
 from tidemill_fpga.soc.sdram_pads import Capture
-from tidemill_fpga.soc.sdram_part import AS4C16M16SA_6
 
 TINY = tm.preset("tiny")
-POWER_UP_CYCLES = {60.0: 13_000, 125.0: 26_000}
+WORDS = 16
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,8 @@ def board() -> Iterator[Board]:
         yield board
 
 
-def opened(server: BoardServer) -> Npu:
-    """The driver on this board."""
-    return tm.open(f"uart:{server.port}?patience=2", preset="tiny")
-
-
 def test_digits_are_the_simulators_bytes(board: Board) -> None:
-    with BoardServer(board) as server, opened(server) as npu:
+    with BoardServer(board) as server, tm.open(f"uart:{server.port}?patience=2", preset="tiny") as npu:
         run = run_digits(npu, 1)
     assert (run.mismatches_iss, run.mismatches_numpy) == (0, 0)
 
@@ -50,45 +45,50 @@ def test_selftest_passes(board: Board) -> None:
 
 def test_the_whole_device_is_there(board: Board) -> None:
     rng = np.random.default_rng(7)
-    size = AS4C16M16SA_6.size
-    places = [0, size - 41, *(int(place) for place in rng.integers(0, size - 41, 6))]
+    places = [0, PART.size - 41, *(int(place) for place in rng.integers(0, PART.size - 41, 6))]
     content = {place: rng.integers(0, 256, 41, dtype=np.uint8).tobytes() for place in places}
-    with BoardServer(board) as server, opened(server) as npu:
-        assert npu.device.dram_size == size
+    with BoardServer(board) as server, tm.open(f"uart:{server.port}?patience=2", preset="tiny") as npu:
         for place, data in content.items():
             npu.device.mem_write(place, data)
         assert {place: npu.device.mem_read(place, 41) for place in places} == content
 
 
 def echoes(memory: SimulatedSdram) -> bool:
-    """Whether a board with this memory reads what was written. Raises `RuleBroken`."""
-    data = bytes(range(7, 71))
+    """Whether a board with this memory reads what was written, in plain frames. Raises `RuleBroken`."""
+    where, data = (0x1234).to_bytes(4, "big"), np.random.default_rng(3).bytes(4 * WORDS)
     with closing(Board(TINY, memory=memory)) as board:
-        board.run(POWER_UP_CYCLES[memory.mhz])
-        with BoardServer(board) as server, opened(server) as npu:
-            npu.device.mem_write(0x1234, data)
-            return npu.device.mem_read(0x1234, 64) == data
+        board.run(30_000)
+        board.send([Command.WRITE, WORDS, *where, *data, Command.READ, WORDS, *where])
+        board.run(10 * 4 * (3 * len(data)))
+        return board.receive() == data
 
 
 @pytest.mark.parametrize(
     ("mhz", "pads", "right"),
-    [(60.0, 0.0, True), (60.0, 10.5, True), (60.0, 11.0, False), (125.0, 1.7, True), (125.0, 6.9, True),
-     (125.0, 7.1, False), (125.0, 1.3, False)],
+    [
+        (60.0, 0.0, True), (60.0, 10.6, True), (60.0, 10.7, False),
+        (125.0, 1.4, False), (125.0, 1.6, True), (125.0, 6.9, True), (125.0, 7.1, False),
+    ],
 )  # fmt: skip
-def test_words_are_taken_while_they_are_there(mhz: float, pads: float, right: bool) -> None:
+def test_a_word_is_taken_while_it_is_there(mhz: float, pads: float, right: bool) -> None:
     assert echoes(SimulatedSdram(mhz, pads)) == right
 
 
+@pytest.mark.parametrize(
+    ("slower", "rule"),
+    [
+        ({"t_rcd": 34}, "tRCD"), ({"t_rp": 34}, "tRP"), ({"t_rfc": 67}, "tRFC"),
+        ({"t_power_up": 300_000}, "a command before the power-up time is over"),
+        ({"t_refresh": 16e6}, "refreshes come too seldom"), ({"row_bits": 2}, "a row beyond the device"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_ends_the_simulation(slower: dict[str, float], rule: str) -> None:
+    with pytest.raises(RuleBroken, match=f"SDRAM, [0-9]+ ns: {rule}"):
+        echoes(SimulatedSdram(device=replace(PART, **slower)))
+
+
 def test_the_edge_follows_the_clock() -> None:
-    captures = [Capture.earliest(AS4C16M16SA_6, mhz * 1e6, 6.0) for mhz in (25, 60, 100, 125, 150)]
+    captures = [Capture.earliest(PART, mhz * 1e6, 6.0) for mhz in (25, 60, 100, 125, 150)]
     assert [capture.half_cycles for capture in captures] == [2, 3, 4, 4, 5]
     assert [capture.falling for capture in captures] == [False, True, False, False, True]
     assert [capture.delay for capture in captures] == [4, 4, 5, 5, 5]
-
-
-def test_a_broken_rule_ends_the_simulation() -> None:
-    fast = SimulatedSdram(60.0)
-    times = fast.times
-    assert times[4] == AS4C16M16SA_6.t_rcd
-    with pytest.raises(RuleBroken):
-        raise RuleBroken

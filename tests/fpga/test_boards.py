@@ -24,6 +24,16 @@ def test_every_board_elaborates(name: str) -> None:
     assert "FREQUENCY PORT" in pins
 
 
+@pytest.mark.parametrize("name", ["ulx3s-85f", "ulx3s-45f"])
+def test_the_sdram_takes_the_place_of_memory_on_the_chip(name: str) -> None:
+    design, pins = Builder(BOARDS[name], preset("tiny"), 60.0, memory="sdram").elaborate()
+    without, _ = Builder(BOARDS[name], preset("tiny"), 60.0).elaborate()
+    pads = 2 * 13 + 13
+    assert (design.count("cell \\ODDRX1F "), design.count("cell \\IDDRX1F ")) == (pads, 16)
+    assert pins.count('LOCATE COMP "sdram_0__') == pads
+    assert design.count("cell \\DP16KD ") < without.count("cell \\DP16KD ")
+
+
 @pytest.mark.parametrize("name", ECP5)
 def test_the_default_of_every_board_may_fit(name: str) -> None:
     board = BOARDS[name]
@@ -37,6 +47,12 @@ def test_the_default_of_every_board_may_fit(name: str) -> None:
         (["--board", "ulx3s-85f", "--freq", "900"], "a clock of 900 MHz is not possible; must be 1 to 400 MHz"),
         (["--board", "ulx3s-85f", "--freq", "-1"], "a clock of -1 MHz is not possible"),
         (["--board", "ulx3s-85f", "--freq", "0"], "a clock of 0 MHz is not possible"),
+        (["--board", "ulx3s-85f", "--memory", "ddr3"], "ulx3s-85f has no memory 'ddr3'; it has: onchip, sdram"),
+        (["--board", "ecpix5-85f", "--memory", "sdram"], "ecpix5-85f has no memory 'sdram'; it has: onchip"),
+        (
+            ["--board", "ulx3s-85f", "--memory", "sdram", "--freq", "200"],
+            "AS4C16M16SA-6 runs at 167 MHz at most, not 200 MHz",
+        ),
         (["--board", "ulx3s-45f", "--preset", "base"], "configuration 'base' with 32768 bytes of memory needs"),
         (["--board", "ulx3s-85f", "--preset", "large"], "configuration 'large' with 65536 bytes of memory needs"),
     ],

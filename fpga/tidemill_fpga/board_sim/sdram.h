@@ -41,7 +41,7 @@ class Sdram {
         }
         if (is.driven)
             check(std::none_of(coming.begin(), coming.end(),
-                               [&](const Word& word) { return word.from - t.ac <= now && now <= word.until + hz; }),
+                               [&](const Word& word) { return word.from - t.ac <= now && now <= word.until; }),
                   "both sides drive the data lines");
     }
 
@@ -56,7 +56,6 @@ class Sdram {
     };
     enum { SET_MODE, REFRESH, PRECHARGE, ACTIVATE, WRITE, READ, NOP = 7 };
     static constexpr double never = -1e12;
-    static constexpr double hz = 3;  // from the end of a word to lines that are free
 
     SdramTimes t;
     std::vector<uint16_t> words;

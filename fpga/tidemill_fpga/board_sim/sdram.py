@@ -20,34 +20,34 @@ _OUTPUTS = {"clk": 1, "clk_en": 1, "cs": 1, "ras": 1, "cas": 1, "we": 1, "ba": 2
 _ACTIVE_LOW = ("cs", "ras", "cas", "we")
 
 
+PART = AS4C16M16SA_6
+"""What the hardware is made for."""
+
+
 @dataclass(frozen=True)
 class SimulatedSdram:
     """The ULX3S's SDRAM.
 
     Members
     -------
-    mhz : float: clock of the board; the device's times are counted in it.
-    pads : float: what output, wires and input really take in all, in ns.
-    half_cycles : int or None: `Capture.half_cycles`; the board's own choice where None.
+    mhz : float: clock of the board in which the device's times are counted.
+    pads : float: what output, wires and input really take in all, in ns; the board reckons with `SDRAM_PADS_NS`.
+    device : SdramPart: the device that is there; the board reckons with `PART`.
     """
 
     mhz: float = 60.0
     pads: float = SDRAM_PADS_NS
-    half_cycles: int | None = None
-
-    part = AS4C16M16SA_6
+    device: SdramPart = PART
 
     @property
     def capture(self) -> Capture:
-        """When the hardware takes a word."""
-        if self.half_cycles is None:
-            return Capture.earliest(self.part, self.mhz * 1e6, SDRAM_PADS_NS)
-        return Capture(self.half_cycles)
+        """When the hardware takes a word: the board's own choice."""
+        return Capture.earliest(PART, self.mhz * 1e6, SDRAM_PADS_NS)
 
     @property
     def times(self) -> tuple[float, ...]:
         """What `sdram.h` takes, in its order."""
-        part: SdramPart = self.part
+        part = self.device
         return (
             1e3 / self.mhz, self.pads, part.access_time(self.mhz * 1e6), part.t_oh, part.t_rcd, part.t_rp, part.t_ras,
             part.t_rc, part.t_rrd, part.t_wr, part.t_rfc, part.t_refresh, part.t_power_up, part.row_bits, part.col_bits,
@@ -68,8 +68,7 @@ class SdramBoard(wiring.Component):
 
     def __init__(self, config: Config, sdram: SimulatedSdram, *, clock_hz: int, baud: int) -> None:
         self._capture = sdram.capture
-        self._part = sdram.part
-        self._memory = SdramMemory(config, sdram.part, sdram.mhz * 1e6, capture_delay=self._capture.delay)
+        self._memory = SdramMemory(config, PART, sdram.mhz * 1e6, capture_delay=self._capture.delay)
         self._soc = Soc(config, memory=self._memory, clock_hz=clock_hz, baud=baud)
         super().__init__(
             {
@@ -90,7 +89,7 @@ class SdramBoard(wiring.Component):
             for name, width in _OUTPUTS.items()
         }
         dq = io.SimulationPort("io", WORD_BITS, name="dq")
-        pads = SdramPads(self._part, SimpleNamespace(**ports, dq=dq), self._capture)
+        pads = SdramPads(PART, SimpleNamespace(**ports, dq=dq), self._capture)
         connect(m, self._memory.pins, pads.pins)
         m.submodules.pads = Fragment.get(pads, _Cells())
         m.d.comb += [getattr(self, f"sdram_{name}").eq(port.o) for name, port in ports.items()]
