@@ -155,9 +155,8 @@ class Report:
                 for kind, count in used.items()
             ),
         ]
-        title = (
-            f"{self.board.title}, {self.config.name}: {macs} MAC/cycle, {self.memory}, {self.asked_mhz:g} MHz asked for"
-        )
+        what = f"{self.board.title}, {self.config.name}, memory {self.memory}"
+        title = f"{what}: {macs} MAC/cycle, {self.asked_mhz:g} MHz asked for"
         result = [(title, clocks), (f"cells of seed {self.best.seed}", cells)]
         if self.units:
             kinds = self.board.family.cells

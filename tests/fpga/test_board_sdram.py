@@ -14,6 +14,7 @@ import tidemill as tm
 from tidemill.cli import main
 from tidemill.demo.digits.run import run_digits
 from tidemill.driver.uart.protocol import Command
+from tidemill_fpga.board_sim.__main__ import main as serve
 from tidemill_fpga.board_sim.board import Board, RuleBroken
 from tidemill_fpga.board_sim.sdram import PART, SimulatedSdram
 from tidemill_fpga.board_sim.server import BoardServer
@@ -85,6 +86,13 @@ def test_a_word_is_taken_while_it_is_there(mhz: float, pads: float, right: bool)
 def test_a_broken_rule_ends_the_simulation(slower: dict[str, float], rule: str) -> None:
     with pytest.raises(RuleBroken, match=f"SDRAM, [0-9]+ ns: {rule}"):
         echoes(SimulatedSdram(device=replace(PART, **slower)))
+
+
+@pytest.mark.parametrize("memory", ["ddr3", "-4096", "5000"])
+def test_what_is_no_memory_is_refused(memory: str) -> None:
+    result = CliRunner().invoke(serve, ["--memory", memory])
+    assert result.exit_code == 1
+    assert memory in result.output
 
 
 def test_the_edge_follows_the_clock() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from tidemill.cli import main
 from tidemill.config import preset
 from tidemill_fpga.boards import BOARDS, find_board
-from tidemill_fpga.build import Builder
+from tidemill_fpga.build import Build, Builder
 from tidemill_fpga.families.ecp5 import Ecp5, pll_settings
-from tidemill_fpga.families.family import FitError
+from tidemill_fpga.families.family import FitError, Routed
+from tidemill_fpga.report import Report, markdown
 
 ECP5 = [name for name, board in BOARDS.items() if isinstance(board.family, Ecp5)]
 
@@ -81,6 +84,13 @@ def test_the_pll_makes_the_clock_within_its_limits(source: float, mhz: float) ->
 def test_a_clock_that_the_pll_cannot_make_is_an_error() -> None:
     with pytest.raises(FitError, match="the clock of 2 MHz cannot be made from 25 MHz"):
         pll_settings(25, 2)
+
+
+def test_a_report_names_the_memory_and_how_to_repeat_it(tmp_path: Path) -> None:
+    build = Build(1, 60.0, Routed(70.0, {"TRELLIS_FF": 5}, {"TRELLIS_FF": 10}, ()), tmp_path)
+    page = markdown(Report(find_board("ulx3s-85f"), preset("tiny"), 60.0, (build,), (), "sdram"))
+    assert "report --board ulx3s-85f --preset tiny --freq 60 --memory sdram --seeds 1 --markdown" in page
+    assert "LFE5U-85F, tiny, memory sdram: 16 MAC/cycle, 60 MHz asked for" in page
 
 
 def test_boards_are_found_by_name() -> None:
