@@ -13,7 +13,7 @@ import tidemill
 import tidemill_fpga
 import tidemill_hdl
 from tidemill.config import Config
-from tidemill_fpga.boards.board import Board, BoardTop
+from tidemill_fpga.boards.board import ONCHIP, Board, BoardTop
 from tidemill_fpga.families.family import FitError, Routed
 from tidemill_verif.cache import build_once, content_key, tree_key
 
@@ -51,18 +51,28 @@ class Build:
 
 
 class Builder:
-    """The steps for one board, configuration and clock.
+    """The steps for one board, configuration, clock and memory.
 
-    Raises `FitError` at once for what cannot be built: an impossible frequency, a configuration beyond the device.
+    Raises `FitError` at once for what cannot be built: an impossible frequency, a configuration beyond the device, a
+    memory that the board has not.
     """
 
-    def __init__(self, board: Board, config: Config, mhz: float, progress: Progress = lambda step, line: None) -> None:
+    def __init__(
+        self,
+        board: Board,
+        config: Config,
+        mhz: float,
+        progress: Progress = lambda step, line: None,
+        memory: str = ONCHIP,
+    ) -> None:
         if not 1 <= mhz <= FASTEST_MHZ:
             raise FitError(f"a clock of {mhz:g} MHz is not possible; must be 1 to {FASTEST_MHZ:g} MHz")
-        board.family.check(config, board.memory)
+        board.check_memory(memory)
+        board.family.check(config, board.memory if memory == ONCHIP else 0)
         self.board = board
         self.config = config
         self.mhz = mhz
+        self.memory = memory
         self._progress = progress
         self._netlist: Path | None = None
 
@@ -75,14 +85,15 @@ class Builder:
             platform = board.platform()
             for name, hook in board.family.hooks(self.config).items():
                 setattr(platform, name, hook)
-            plan = platform.prepare(BoardTop(board, self.config, self.mhz), "top", emit_src=False)
+            plan = platform.prepare(BoardTop(board, self.config, self.mhz, self.memory), "top", emit_src=False)
             design = plan.files["top.il"]
             (folder / _DESIGN).write_text(design.decode() if isinstance(design, bytes) else design)
             (folder / _PINS).write_text(board.family.constraints(plan))
 
         sources = tree_key(*(Path(package.__path__[0]) for package in (tidemill, tidemill_hdl, tidemill_fpga)))
         versions = (version(package) for package in ("amaranth", "amaranth-boards"))
-        key = content_key(sources, *versions, board.name, str(board.memory), repr(self.config), repr(self.mhz))
+        memory = (self.memory, str(board.memory))
+        key = content_key(sources, *versions, board.name, *memory, repr(self.config), repr(self.mhz))
         folder = build_once("fpga-design", key, make)
         return (folder / _DESIGN).read_text(), (folder / _PINS).read_text()
 

@@ -16,7 +16,7 @@ from tidemill.config import DEFAULT_PRESET, Config, preset
 from tidemill.files import write_whole
 from tidemill_fpga.axi.module import description_text, verilog
 from tidemill_fpga.boards import BOARDS, find_board
-from tidemill_fpga.boards.board import Board
+from tidemill_fpga.boards.board import ONCHIP, Board
 from tidemill_fpga.build import Build, Builder, Progress
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.programming import load_bitstream
@@ -27,16 +27,28 @@ AXI = "axi"
 """The target of `build` that is no board."""
 
 
-def build(board: str, config: Config | None, mhz: float | None, seeds: int, output: Path | None, load: bool) -> None:
+def build(
+    board: str,
+    config: Config | None,
+    mhz: float | None,
+    memory: str | None,
+    seeds: int,
+    output: Path | None,
+    load: bool,
+) -> None:
     """Build a bitstream, and load it where asked to; see `tidemill build --help`."""
     if board == AXI:
-        _write_module(config or preset(DEFAULT_PRESET), mhz, output, load)
+        if mhz is not None or memory is not None or load:
+            raise click.ClickException(f"{AXI!r} is Verilog for any device: it takes no --freq, --memory and --load")
+        _write_module(config or preset(DEFAULT_PRESET), output)
         return
     chosen = _board(board)
     config = config or preset(chosen.preset)
-    target = output or Path(f"{chosen.name}-{config.name}.{chosen.family.suffix}")
+    memory = memory or ONCHIP
+    variant = "" if memory == ONCHIP else f"-{memory}"
+    target = output or Path(f"{chosen.name}-{config.name}{variant}.{chosen.family.suffix}")
     with _errors(), _progress() as progress:
-        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress)
+        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress, memory)
         best: Build | None = None
         for seed in range(1, seeds + 1):
             result = builder.route(seed)
@@ -58,16 +70,19 @@ def build(board: str, config: Config | None, mhz: float | None, seeds: int, outp
             load_bitstream(chosen, target)
 
 
-def report(board: str, config: Config | None, mhz: float | None, seeds: int, units: bool, page: Path | None) -> None:
+def report(
+    board: str, config: Config | None, mhz: float | None, memory: str | None, seeds: int, units: bool, page: Path | None
+) -> None:
     """Build with several seeds and print what came out; see `tidemill report --help`."""
     chosen = _board(board)
     config = config or preset(chosen.preset)
+    memory = memory or ONCHIP
     start = time.monotonic()
     with _errors(), _progress() as progress:
-        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress)
+        builder = Builder(chosen, config, chosen.mhz if mhz is None else mhz, progress, memory)
         builds = [builder.route(seed) for seed in range(1, seeds + 1)]
         clocks = unit_clocks(chosen, config, progress) if units else []
-    result = Report(chosen, config, builder.mhz, tuple(builds), tuple(clocks))
+    result = Report(chosen, config, builder.mhz, tuple(builds), tuple(clocks), memory)
     console = Console()
     for title, rows in result.tables():
         table = Table(*rows[0], title=title)
@@ -82,10 +97,8 @@ def report(board: str, config: Config | None, mhz: float | None, seeds: int, uni
         sys.exit(1)
 
 
-def _write_module(config: Config, mhz: float | None, output: Path | None, load: bool) -> None:
+def _write_module(config: Config, output: Path | None) -> None:
     """The NPU as Verilog, and what it is in JSON beside it."""
-    if mhz is not None or load:
-        raise click.ClickException(f"{AXI!r} is Verilog for any device: it takes neither --freq nor --load")
     target = output or Path(f"{AXI}-{config.name}.v")
     about = target.with_suffix(".json")
     if about == target:
@@ -100,7 +113,7 @@ def _write_module(config: Config, mhz: float | None, output: Path | None, load: 
 def _board(name: str) -> Board:
     if name == "list":
         for known in BOARDS.values():
-            click.echo(f"{known.name:15} {known.title}: {known.preset}, {known.mhz:g} MHz")
+            click.echo(f"{known.name:15} {known.title}: {known.preset}, {known.mhz:g} MHz, {', '.join(known.memories)}")
         click.echo(f"{AXI:15} Verilog with AXI ports for any device, `tidemill build` only: {DEFAULT_PRESET}")
         sys.exit(0)
     with _errors():

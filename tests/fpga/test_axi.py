@@ -70,8 +70,9 @@ def test_the_verilog_passes_lint() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--freq", "100"], "'axi' is Verilog for any device: it takes neither --freq nor --load"),
-        (["--load"], "'axi' is Verilog for any device: it takes neither --freq nor --load"),
+        (["--freq", "100"], "'axi' is Verilog for any device: it takes no --freq, --memory and --load"),
+        (["--memory", "sdram"], "'axi' is Verilog for any device: it takes no --freq, --memory and --load"),
+        (["--load"], "'axi' is Verilog for any device: it takes no --freq, --memory and --load"),
         (["-o", "npu.json"], "npu.json is where the description goes; the Verilog needs another name"),
     ],
 )

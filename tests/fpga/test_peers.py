@@ -127,7 +127,7 @@ def test_cells_get_the_places_of_their_row_and_column() -> None:
 class Tools:
     """Stands in for a family: one cell a table, a clock that says the seed."""
 
-    tools, recipe, device = "tools", "recipe", "device"
+    tools, recipe, placing, device = "tools", "recipe", "placing", "device"
 
     def __init__(self) -> None:
         self.calls: list[str] = []

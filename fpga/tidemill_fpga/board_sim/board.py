@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tidemill.config import Config
 from tidemill_fpga.board_sim.build import library
+from tidemill_fpga.board_sim.sdram import SimulatedSdram
 from tidemill_fpga.soc.bridge import divisor
 
 CLOCK_HZ = 50_000
@@ -33,18 +34,30 @@ def symbol(kind: Kind, value: int) -> int:
     return kind << 24 | value
 
 
+class RuleBroken(RuntimeError):
+    """The board broke a rule of its SDRAM; the message names it."""
+
+
 class Board:
-    """A board with the NPU of `config` and `memory` bytes on chip; its time passes in `run` alone.
+    """A board with the NPU of `config` and `memory`, bytes on chip or an SDRAM; its time passes in `run` alone.
 
     Raises `BuildError` and `ToolchainError` where it cannot be built, ValueError for impossible parameters.
     """
 
-    def __init__(self, config: Config, *, memory: int = MEMORY, clock_hz: int = CLOCK_HZ, baud: int = BAUD) -> None:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        memory: int | SimulatedSdram = MEMORY,
+        clock_hz: int = CLOCK_HZ,
+        baud: int = BAUD,
+    ) -> None:
         self.config = config
         self.clock_hz = clock_hz
         self.baud = baud
         self._lib = _load(library(config, memory, clock_hz, baud))
-        self._handle = self._lib.bs_open(divisor(clock_hz, baud))
+        times = memory.times if isinstance(memory, SimulatedSdram) else ()
+        self._handle = self._lib.bs_open(divisor(clock_hz, baud), (ctypes.c_double * len(times))(*times))
         self._received = ctypes.create_string_buffer(4096)
         self.reset()
 
@@ -63,8 +76,10 @@ class Board:
         return int(self._lib.bs_pending(self._handle))
 
     def run(self, cycles: int) -> None:
-        """Let `cycles` pass."""
+        """Let `cycles` pass. Raises `RuleBroken`."""
         self._lib.bs_run(self._handle, cycles)
+        if broken := self._lib.bs_broken(self._handle):
+            raise RuleBroken(f"SDRAM, {broken.decode()}")
 
     def receive(self) -> bytes:
         """The bytes that the board has sent since the last call, 4096 at most."""
@@ -98,7 +113,7 @@ def _load(path: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(path))
     handle, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
     for name, result, arguments in (
-        ("bs_open", handle, [u32]),
+        ("bs_open", handle, [u32, ctypes.POINTER(ctypes.c_double)]),
         ("bs_close", None, [handle]),
         ("bs_reset", None, [handle, u32]),
         ("bs_send", None, [handle, ctypes.POINTER(u32), u32]),
@@ -107,6 +122,7 @@ def _load(path: Path) -> ctypes.CDLL:
         ("bs_receive", u32, [handle, ctypes.c_char_p, u32]),
         ("bs_cycle", u64, [handle]),
         ("bs_quiet", u64, [handle]),
+        ("bs_broken", ctypes.c_char_p, [handle]),
         ("bs_locked", ctypes.c_int, [handle]),
     ):
         function = getattr(lib, name)

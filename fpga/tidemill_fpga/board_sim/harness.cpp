@@ -8,6 +8,9 @@
 
 #include "Vtop.h"
 #include "verilated.h"
+#ifdef SDRAM
+#include "sdram.h"
+#endif
 
 namespace {
 
@@ -28,7 +31,27 @@ struct Board {
     uint32_t sample_in = 0, bits = 0, received = 0;
     bool receiving = false;
 
-    explicit Board(uint32_t divisor) : divisor(divisor) { top.rx = 1; }
+#ifdef SDRAM
+    Sdram sdram;
+
+    Board(uint32_t divisor, const double* times) : divisor(divisor), sdram(*reinterpret_cast<const SdramTimes*>(times)) {
+        top.rx = 1;
+    }
+
+    void half(bool level) {
+        sdram.before(top);
+        top.clk = level;
+        top.eval();
+        sdram.after(top);
+    }
+#else
+    Board(uint32_t divisor, const double*) : divisor(divisor) { top.rx = 1; }
+
+    void half(bool level) {
+        top.clk = level;
+        top.eval();
+    }
+#endif
 
     void next_symbol() {
         const uint32_t symbol = to_board.front(), kind = symbol >> 24, value = symbol & 0xFFFFFF;
@@ -83,10 +106,8 @@ struct Board {
 
     void step() {
         drive();
-        top.clk = 1;
-        top.eval();
-        top.clk = 0;
-        top.eval();
+        half(true);
+        half(false);
         listen();
         ++cycle;
     }
@@ -96,8 +117,9 @@ struct Board {
 
 extern "C" {
 
-Board* bs_open(uint32_t divisor) {
-    auto* board = new Board(divisor);
+// `times`: of the SDRAM, where the board has one.
+Board* bs_open(uint32_t divisor, const double* times) {
+    auto* board = new Board(divisor, times);
     board->top.clk = 0;
     board->top.rst = 0;
     board->top.eval();
@@ -139,6 +161,15 @@ uint64_t bs_cycle(const Board* board) { return board->cycle; }
 
 // Cycles since a line moved.
 uint64_t bs_quiet(const Board* board) { return board->cycle - board->moved; }
+
+// The first rule of the SDRAM that the board broke, empty while none is.
+const char* bs_broken(const Board* board) {
+#ifdef SDRAM
+    return board->sdram.broken.c_str();
+#else
+    return "";
+#endif
+}
 
 int bs_locked(const Board* board) { return board->top.locked; }
 }

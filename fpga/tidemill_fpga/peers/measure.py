@@ -125,7 +125,7 @@ class _Keys:
     @classmethod
     def of(cls, array: Array, seeds: Sequence[int]) -> _Keys:
         netlist = _key("netlist", array.between_registers())
-        routed = tuple(_key("routed", netlist, str(seed)) for seed in seeds)
+        routed = tuple(_key("routed", netlist, FAMILY.placing, str(seed)) for seed in seeds)
         return cls(_key("cells", array.alone()), netlist, routed)
 
 

@@ -24,6 +24,9 @@ class SdramPart:
     t_refresh : float: every row is refreshed once in this time.
     t_power_up : float: from stable power and clock to the first command.
     t_ck2, t_ck3 : float: least period with a CAS latency of 2 and of 3 cycles.
+    t_ac2, t_ac3 : float: clock edge to data there, with a CAS latency of 2 and of 3 cycles.
+    t_oh : float: clock edge to the end of data, least.
+    t_is, t_ih : float: set-up and hold times of all inputs.
     """
 
     name: str
@@ -41,6 +44,11 @@ class SdramPart:
     t_power_up: float
     t_ck2: float
     t_ck3: float
+    t_ac2: float
+    t_ac3: float
+    t_oh: float
+    t_is: float
+    t_ih: float
 
     BANK_BITS = 2
     WORD_BYTES = 2
@@ -63,6 +71,10 @@ class SdramPart:
             raise ValueError(f"{self.name} runs at {1e3 / self.t_ck3:.0f} MHz at most, not {clock_hz / 1e6:g} MHz")
         return 2 if period >= self.t_ck2 - 1e-9 else 3
 
+    def access_time(self, clock_hz: float) -> float:
+        """Clock edge to data there, in ns. Raises ValueError for a clock above the device's."""
+        return self.t_ac2 if self.cas_latency(clock_hz) == 2 else self.t_ac3
+
 
 AS4C16M16SA_6 = SdramPart(
     name="AS4C16M16SA-6",
@@ -80,6 +92,11 @@ AS4C16M16SA_6 = SdramPart(
     t_power_up=200_000,
     t_ck2=10,
     t_ck3=6,
+    t_ac2=6,
+    t_ac3=5,
+    t_oh=2.5,
+    t_is=1.5,
+    t_ih=0.8,
 )
 """Alliance Memory, 32 MiB, 166 MHz: one of the parts on ULX3S boards, with the numbers of its datasheet's -6 column;
 others of the size and grade (W9825G6KH-6, IS42S16160G-6) have the same or shorter times."""

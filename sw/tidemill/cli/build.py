@@ -21,13 +21,16 @@ BUILT_IN = {"build": "tidemill_fpga.commands:build", "report": "tidemill_fpga.co
 @click.option("--board", required=True, help="Board; `--board list` names them.")
 @click.option("--preset", "name", type=click.Choice(list(PRESETS)), help="Configuration.  [default: the board's]")
 @click.option("--freq", "mhz", type=float, help="Clock in MHz.  [default: the board's]")
+@click.option("--memory", help="Memory of the board; `--board list` names them.  [default: onchip]")
 @click.option(
     "--seeds", type=click.IntRange(1, 64), default=1, show_default=True,
     help="Routing runs; the fastest makes the bitstream.",
 )  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Bitstream to write.")
 @click.option("--load", is_flag=True, help="Load it into the board over USB (openFPGALoader).")
-def build(board: str, name: str | None, mhz: float | None, seeds: int, output: Path | None, load: bool) -> None:
+def build(
+    board: str, name: str | None, mhz: float | None, memory: str | None, seeds: int, output: Path | None, load: bool
+) -> None:
     """Build the bitstream of a board, with tools from PyPI alone.
 
     Ends with an error where the clock is missed. Every step is kept in the build cache. The first call of each tool
@@ -39,9 +42,10 @@ def build(board: str, name: str | None, mhz: float | None, seeds: int, output: P
     Examples:
       tidemill build --board ulx3s-85f
       tidemill build --board ulx3s-85f --freq 125 --seeds 8 --load
+      tidemill build --board ulx3s-85f --memory sdram
       tidemill build --board axi --preset small -o npu.v
     """
     if output:
         check_writable(output)
     run = load_extension(ENTRY_POINTS, BUILT_IN, "build", "the bitstream builder", "fpga")
-    run(board, preset(name) if name else None, mhz, seeds, output, load)
+    run(board, preset(name) if name else None, mhz, memory, seeds, output, load)
