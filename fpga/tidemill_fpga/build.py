@@ -137,7 +137,7 @@ class Builder:
             routed = family.route(folder, seed, self.mhz, lambda line: self._progress(f"route, seed {seed}", line))
             routed.save(folder)
 
-        key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools, family.placing)
+        key = content_key(netlist.name, str(seed), f"{self.mhz:g}", family.tools)
         folder = build_once("fpga-routed", key, make)
         return Build(seed, self.mhz, Routed.load(folder), folder)
 

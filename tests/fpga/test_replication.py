@@ -73,12 +73,13 @@ def cells(file: Path) -> dict[str, dict[str, object]]:
 
 def sinks(file: Path) -> dict[str, int]:
     """How many inputs each cell drives."""
+    table = cells(file)
     drives: dict[int, str] = {}
-    for name, cell in cells(file).items():
+    for name, cell in table.items():
         for port, bits in cell["connections"].items():
             drives |= {bit: name for bit in bits if cell["port_directions"][port] == "output"}
-    counts = dict.fromkeys(cells(file), 0)
-    for cell in cells(file).values():
+    counts = dict.fromkeys(table, 0)
+    for cell in table.values():
         for port, bits in cell["connections"].items():
             for bit in bits:
                 if cell["port_directions"][port] == "input" and bit in drives:
@@ -128,14 +129,14 @@ def test_the_netlist_is_proved_equal(placed: Path, tmp_path: Path, change: Calla
     assert (proven == points) == equal
 
 
-def test_a_clock_is_not_replicated(placed: Path) -> None:
+def test_a_clock_is_not_replicated(tmp_path: Path) -> None:
     replication = Replication({"TRELLIS_FF": "Q"}, frozenset({"CLK"}), reach=0, least=1)
     places = {f"sink{index}": (index, 0) for index in range(8)} | {"divider": (0, 0)}
     cell = {"type": "TRELLIS_FF", "port_directions": {"Q": "output", "CLK": "input"}}
     netlist = {"divider": {**cell, "connections": {"Q": [2]}}} | {
         name: {**cell, "connections": {"CLK": [2]}} for name in places if name != "divider"
     }
-    file, where = placed / "clock.json", placed / "clock_placed.json"
+    file, where = tmp_path / "netlist.json", tmp_path / "placed.json"
     file.write_text(json.dumps({"modules": {"top": {"cells": netlist, "netnames": {}}}}))
     bels = {name: {"attributes": {"NEXTPNR_BEL": f"X{x}/Y{y}/SLICEA.FF0"}} for name, (x, y) in places.items()}
     where.write_text(json.dumps({"modules": {"top": {"cells": bels}}}))

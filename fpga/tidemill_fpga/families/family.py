@@ -118,9 +118,9 @@ class Family(ABC):
         """From `routed` to `bitstream`, in `folder`. Raises `ToolError`."""
 
     @property
+    @abstractmethod
     def placing(self) -> str:
         """How it replicates and routes, as far as it is neither in `tools` nor in `device`."""
-        return ""
 
     @property
     @abstractmethod

@@ -84,7 +84,8 @@ class NextpnrFamily(Family):
     @property
     def placing(self) -> str:
         """See `Family.placing`."""
-        return f"{' '.join((*self.routing(), *self.writing(), *self.placer))} {self.replication}"
+        options = (*self.routing(), *self.writing(), *self.placer)
+        return " ".join((*options, self.replication.key if self.replication else ""))
 
     def pack(self, folder: Path, on_line: Callable[[str], None]) -> None:
         """See `Family.pack`."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from tidemill_verif.cache import content_key, tree_key
+
 Place: TypeAlias = tuple[int, int]
 """Column and row of a tile."""
 
@@ -47,22 +49,21 @@ class Replication:
     reach: int = 24
     least: int = 8
 
+    @property
+    def key(self) -> str:
+        """Hash of what is replicated and how: this file is part of it, so that no cache outlives a change here."""
+        return content_key(repr(self), tree_key(Path(__file__)))
+
     def apply(self, netlist: Path, placed: Path) -> int:
         """Rewrite `netlist` (JSON of Yosys, module `top`) by the places in `placed` (JSON of nextpnr for the same
         netlist). Every copy has the inputs and the start value of its cell. Returns the number of copies."""
         design = json.loads(netlist.read_text())
-        module = design["modules"]["top"]
-        copies = self._split(module, read_places(placed))
+        module, places = design["modules"]["top"], read_places(placed)
+        copies = sum(self._split(module, places, kind, port) for kind, port in self.outputs.items())
         netlist.write_text(json.dumps(design))
         return copies
 
-    def _split(self, module: dict[str, dict[str, dict[str, object]]], places: dict[str, Place]) -> int:
-        copies = 0
-        for kind, port in self.outputs.items():
-            copies += self._split_type(module, places, kind, port)
-        return copies
-
-    def _split_type(
+    def _split(
         self, module: dict[str, dict[str, dict[str, object]]], places: dict[str, Place], kind: str, port: str
     ) -> int:
         cells, names = module["cells"], module["netnames"]
