@@ -30,7 +30,7 @@ _FLAGS = [
 def library(config: Config, memory: int | SimulatedSdram, clock_hz: int, baud: int) -> Path:
     """Path of the library of a `Soc` with these parameters. Raises `BuildError`, `ToolchainError`."""
     has_sdram = isinstance(memory, SimulatedSdram)
-    built = (memory.mhz, memory.capture) if has_sdram else memory
+    built = (memory.mhz, memory.capture) if isinstance(memory, SimulatedSdram) else memory
     sources = (
         Path(tidemill_fpga.__path__[0]) / "soc",
         Path(tidemill.__path__[0]) / "driver" / "uart" / "protocol.py",

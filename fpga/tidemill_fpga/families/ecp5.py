@@ -50,6 +50,10 @@ _OUTPUT_MHZ = 400.0
 """Limits of the EHXPLLL: its oscillator, the least input of its comparison, its outputs (FPGA-DS-02012, "sysCLOCK PLL
 Timing")."""
 
+_DSP_SHARE = 0.9
+"""Of the DSP blocks, how many the array fills up to: the last ones lie where wires are long, and a design around the
+NPU may need some."""
+
 _TOLERANCE = 0.02
 """The clock may be so much below what was asked for, relative."""
 
@@ -130,15 +134,15 @@ class Ecp5(NextpnrFamily):
         check_block_rams(config, memory, self._part, self._device.bram, GEOMETRIES)
 
     def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
-        """Wide multipliers in DSP blocks, those of the array as far as blocks are left, the rest on carry chains; local
-        memories in block RAMs with their output registers."""
-        left = self._device.dsp - wide_multipliers(config)
+        """Wide multipliers in DSP blocks, those of the array as far as `_DSP_SHARE` of the blocks goes, the rest on
+        carry chains; local memories in block RAMs with their output registers."""
+        left = int(_DSP_SHARE * self._device.dsp) - wide_multipliers(config)
 
         def get_multiplier(multiplier: Multiplier) -> Module:
             nonlocal left
             if multiplier.a_bits > 8:
                 return dsp_multiplier(multiplier)
-            if left:
+            if left > 0:
                 left -= 1
                 return dsp_multiplier(multiplier)
             return fabric_multiplier(multiplier)
