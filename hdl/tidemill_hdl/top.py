@@ -17,6 +17,7 @@ from tidemill_hdl.interfaces import Axi4LiteSlave, Axi4Master
 from tidemill_hdl.matrix.engine import MatrixEngine
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_hdl.memory.scratchpad import Scratchpad
+from tidemill_hdl.sequential.sequencer import SequentialNpu
 from tidemill_hdl.sync import Sync
 from tidemill_hdl.vector.engine import VectorEngine
 
@@ -34,7 +35,8 @@ class Npu(wiring.Component):
     m_axi : Out(Axi4Master): instructions and data in DRAM.
     irq : Out(1): level; an enabled event in IRQ_STATUS.
 
-    Every direct submodule is a unit: a Moore machine at its boundary. After reset idle.
+    Every direct submodule is a unit: a Moore machine at its boundary. After reset idle. With `Config.sequential` the
+    only one is `SequentialNpu`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -42,6 +44,8 @@ class Npu(wiring.Component):
         super().__init__({"s_axil": Out(Axi4LiteSlave()), "m_axi": Out(Axi4Master(config)), "irq": Out(1)})
 
     def elaborate(self, platform: object) -> Module:
+        if self.config.sequential:
+            return self._sequential()
         m = Module()
         config = self.config
         core_reset = Signal()
@@ -151,4 +155,12 @@ class Npu(wiring.Component):
                 vector.progress,
             ).any()
         )
+        return m
+
+    def _sequential(self) -> Module:
+        m = Module()
+        m.submodules.sequential = core = SequentialNpu(self.config)
+        connect(m, flipped(self.s_axil), core.s_axil)
+        connect(m, core.m_axi, flipped(self.m_axi))
+        m.d.comb += self.irq.eq(core.irq)
         return m

@@ -15,6 +15,12 @@ ISA_VERSION = 1
 """Version of instruction encoding and semantics; part of `Config.hash`."""
 
 
+SEQUENTIAL_WORDS = 1 << 14
+"""32-bit words of the one local memory of a sequential NPU."""
+SEQUENTIAL_RESERVED = 512
+"""Words of it that the sequencer keeps for itself: the vector unit's table and the engines' queues."""
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names the field, its value and the legal range."""
 
@@ -72,12 +78,17 @@ class Config:
     """Counting semaphores; the instruction format has room for 16."""
     semaphore_width: int = 6
     """Bits of one semaphore's count; counting past 2**width - 1 is an error."""
+    sequential: bool = False
+    """One microcoded sequencer instead of engines side by side (`docs/blocks/sequential.md`): small and slow.
+    Needs a 4 x 4 array, a bus of 32 bits and local memories within `SEQUENTIAL_WORDS`."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "name":
                 _check(isinstance(value, str) and value != "", "name", value, "a non-empty string")
+            elif field.name == "sequential":
+                _check(isinstance(value, bool), "sequential", value, "True or False")
             else:
                 _check(isinstance(value, int) and not isinstance(value, bool), field.name, value, "an int")
         _check(_is_power_of_two(self.rows) and 4 <= self.rows <= 64, "rows", self.rows, "a power of two, 4 to 64")
@@ -116,6 +127,14 @@ class Config:
         _check(1 <= self.loop_depth <= 8, "loop_depth", self.loop_depth, "1 to 8")
         _check(self.semaphores == 16, "semaphores", self.semaphores, "16")
         _check(2 <= self.semaphore_width <= 8, "semaphore_width", self.semaphore_width, "2 to 8")
+        if self.sequential:
+            legal = "False unless rows and cols are 4 and axi_data_width is 32"
+            _check(self.rows == 4 and self.axi_data_width == 32, "sequential", True, legal)
+            _check(self.queue_depth <= 8, "queue_depth", self.queue_depth, "2 to 8 where sequential")
+            _check(self.loop_depth <= 4, "loop_depth", self.loop_depth, "1 to 4 where sequential")
+            words = self.spad_rows + self.cols * self.acc_rows
+            limit = SEQUENTIAL_WORDS - SEQUENTIAL_RESERVED
+            _check(words <= limit, "spad_rows", self.spad_rows, f"with {self.cols} * acc_rows at most {limit} words")
 
     @property
     def dim(self) -> int:
@@ -152,6 +171,8 @@ class Config:
         """32-bit hash of everything a program depends on; CSR `CONFIG_HASH` and every program carry it."""
         fields = dataclasses.asdict(self)
         del fields["name"]
+        if not self.sequential:
+            del fields["sequential"]
         canonical = json.dumps({"isa": ISA_VERSION, **fields}, sort_keys=True)
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "little")
 
@@ -164,6 +185,10 @@ class Config:
 PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
+        Config(
+            "micro", 4, 4, spad_rows=8192, acc_rows=1024, requant_lanes=1, axi_data_width=32, ibuf_depth=64,
+            sequential=True,
+        ),  # fmt: skip
         Config("tiny", 4, 4, spad_rows=4096, acc_rows=512, requant_lanes=1, axi_data_width=32, ibuf_depth=64),
         Config("small", 8, 8, spad_rows=8192, acc_rows=1024, requant_lanes=2),
         Config("base", 16, 16, spad_rows=8192, acc_rows=2048, requant_lanes=4),

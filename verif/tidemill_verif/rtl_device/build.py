@@ -15,6 +15,7 @@ from amaranth.hdl import unsigned
 from amaranth.lib import wiring
 
 from tidemill.config import Config
+from tidemill_hdl.sequential.registers import MemoryMap
 from tidemill_hdl.top import Npu
 from tidemill_verif.agents.axi_rules import HEADER as RULES
 from tidemill_verif.cache import build_once, content_key, is_built, tree_key
@@ -95,7 +96,19 @@ def local_memories(config: Config) -> list[tuple[str, str]]:
     return spad + acc + [("table", f"vector.post.table{lane}.ram") for lane in range(config.requant_lanes)]
 
 
+def _sequential_source(config: Config) -> str:
+    """The same for a sequential NPU, whose one memory holds them all."""
+    memory = MemoryMap.of(config)
+    parts = (("spad", 0, memory.acc), ("acc", memory.acc, memory.table), ("table", memory.table, memory.queues))
+    array = "top.rootp->top__DOT__sequential__DOT__memory__DOT__ram"
+    return "".join(
+        f'locals.push_back({{"{name}", &{array}[{first}], {4 * (end - first)}}});\n' for name, first, end in parts
+    )
+
+
 def _local_source(config: Config, flat: str) -> str:
+    if config.sequential:
+        return _sequential_source(config)
     lines = []
     for name, path in local_memories(config):
         # Names in a flat module have dots in them, which Verilator writes as __02e.

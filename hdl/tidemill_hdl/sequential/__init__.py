@@ -1,0 +1,1 @@
+"""The sequential NPU: the whole machine as one microcoded sequencer, for the smallest devices."""
