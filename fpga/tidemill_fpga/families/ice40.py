@@ -11,7 +11,7 @@ from amaranth.lib.cdc import ResetSynchronizer
 
 from tidemill.config import Config
 from tidemill_fpga.families.family import FitError
-from tidemill_fpga.families.ice40_memory import SpramMemory, sprams
+from tidemill_fpga.families.ice40_memory import LOCAL_SPRAMS, SPRAMS, SpramMemory, local_words, sprams
 from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
 from tidemill_fpga.families.nextpnr import NextpnrFamily
 from tidemill_fpga.tools import ICEPACK, NEXTPNR_ICE40
@@ -21,7 +21,7 @@ LUT4 = 5280
 MULTIPLIERS = 8
 """SB_MAC16 of an iCE40UP5K."""
 SMALLEST_LUT4 = 28_125
-"""Tables of the smallest legal configuration with bridge and memory: `docs/fpga/ice40.md`."""
+"""Tables of the smallest configuration that is not sequential, with bridge and memory: `docs/fpga/ice40.md`."""
 
 _SYNTHESIS = """\
 read_rtlil plain.il
@@ -111,16 +111,22 @@ class Ice40Up(NextpnrFamily):
         """See `Family.check`."""
         if not self._bounded:
             return
-        sprams(config, memory)
-        if SMALLEST_LUT4 > LUT4:
+        if not config.sequential:
             raise FitError(
-                f"configuration {config.name!r} does not fit the iCE40UP5K: the smallest legal one takes "
-                f"{SMALLEST_LUT4:,} LUT4 after mapping, the device has {LUT4:,} (docs/fpga/ice40.md)"
+                f"configuration {config.name!r} does not fit the iCE40UP5K: the smallest one that is not sequential "
+                f"takes {SMALLEST_LUT4:,} LUT4 after mapping, the device has {LUT4:,} (docs/fpga/ice40.md)"
             )
+        if memory:
+            used = sprams(config, memory) + LOCAL_SPRAMS
+            if used > SPRAMS:
+                raise FitError(
+                    f"memory of {memory} bytes and the local memory need {used} SB_SPRAM256KA, the device has {SPRAMS}"
+                )
 
     def hooks(self, config: Config) -> Mapping[str, Callable[..., Module]]:
-        """Two multipliers of the array in a multiplier block; row memories are inferred as block RAM."""
-        return {"get_multiplier": multiplier_pairs(MULTIPLIERS)}
+        """Two multipliers of the array in a multiplier block; the sequential NPU's memory in single-port RAM. Row
+        memories are inferred as block RAM."""
+        return {"get_multiplier": multiplier_pairs(MULTIPLIERS), "get_local_words": local_words}
 
     def memory(self, config: Config, size: int) -> SpramMemory:
         """See `Family.memory`: in single-port RAM."""

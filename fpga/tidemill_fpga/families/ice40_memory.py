@@ -9,12 +9,15 @@ from amaranth.lib.wiring import In
 from tidemill.config import Config
 from tidemill_fpga.families.family import FitError
 from tidemill_fpga.soc.memory import DECERR, OKAY, memory_port
+from tidemill_hdl.sequential.memory import LocalWords
 
 WORDS = 1 << 14
 """Words of an SB_SPRAM256KA."""
 WORD_BITS = 16
 SPRAMS = 4
 """SB_SPRAM256KA of an iCE40UP5K."""
+LOCAL_SPRAMS = 2
+"""Those that the sequential NPU's local memory takes."""
 
 
 def sprams(config: Config, size: int) -> int:
@@ -27,6 +30,29 @@ def sprams(config: Config, size: int) -> int:
         legal = f"a multiple of {step} bytes, at most {most}" if most else "on a bus of 64 bits or less"
         raise FitError(f"no memory of {size} bytes on a bus of {config.axi_data_width} bits; must be {legal}")
     return columns * (size // step)
+
+
+def local_words(memory: LocalWords) -> Module:
+    """The platform's `get_local_words`: the sequential NPU's memory in as many cells as its words have columns."""
+    if memory.depth > WORDS:
+        raise FitError(f"a local memory of {memory.depth} words; SB_SPRAM256KA has {WORDS}")
+    m = Module()
+    for column in range(len(memory.w_data) // WORD_BITS):
+        part = slice(WORD_BITS * column, WORD_BITS * (column + 1))
+        m.submodules[f"ram{column}"] = Instance(
+            "SB_SPRAM256KA",
+            i_CLOCK=ClockSignal(),
+            i_ADDRESS=Cat(memory.addr, Const(0, (WORDS - 1).bit_length() - len(memory.addr))),
+            i_DATAIN=memory.w_data[part],
+            i_MASKWREN=Const(0xF, 4),
+            i_WREN=memory.write,
+            i_CHIPSELECT=memory.en,
+            i_STANDBY=Const(0, 1),
+            i_SLEEP=Const(0, 1),
+            i_POWEROFF=Const(1, 1),
+            o_DATAOUT=memory.r_data[part],
+        )
+    return m
 
 
 class SpramMemory(wiring.Component):

@@ -23,12 +23,12 @@ class Arithmetic(wiring.Component):
     high, cycles : In(32): what `HIGH` and `CYCLES` give.
     sum : Out(32): a + b or a - b; of `STORE` a + 1.
     result : Out(32): of operations up to `CYCLES`, and of `STORE`.
-    zero, negative, carry, less : Out(1): flags, as in `assembler.Flag`.
+    negative, carry, less : Out(1): flags, as in `assembler.Flag`.
     """
 
     def __init__(self) -> None:
         word = {name: In(WORD_BITS) for name in ("a", "b", "high", "cycles")}
-        flags = {name: Out(1) for name in ("zero", "negative", "carry", "less")}
+        flags = {name: Out(1) for name in ("negative", "carry", "less")}
         super().__init__({"op": In(OP_BITS), **word, "sum": Out(WORD_BITS), "result": Out(WORD_BITS), **flags})
 
     def elaborate(self, platform: object) -> Module:
@@ -78,7 +78,6 @@ class Arithmetic(wiring.Component):
             with m.Default():
                 m.d.comb += self.result.eq(self.sum)
         m.d.comb += [
-            self.zero.eq(self.result == 0),
             self.negative.eq(self.result[-1]),
             self.less.eq(Mux(a[-1] ^ b[-1], a[-1], self.sum[-1])),
         ]

@@ -12,8 +12,8 @@ from tidemill_hdl.sequential.assembler import WORD_BITS
 class LocalWords(wiring.Component):
     """Single-port memory of 32-bit words.
 
-    A platform with a method `get_local_words(memory)` supplies the implementation (an elaboratable that drives `r_data`,
-    with an attribute `cold`: its content is undefined at power-up); without it the memory is inferred and zero.
+    A platform with a method `get_local_words(memory)` supplies the implementation (an elaboratable that drives
+    `r_data`), whose content is undefined at power-up; without it the memory is inferred and zero at power-up.
 
     Parameters
     ----------

@@ -82,8 +82,7 @@ class SequentialNpu(wiring.Component):
         m = Module()
         words = MemoryMap.of(self.config).words
         m.submodules.memory = local = LocalWords(words)
-        cold = bool(getattr(platform, "cold_local_words", False))
-        code = assemble(self.config, cold=cold)
+        code = assemble(self.config, cold=hasattr(platform, "get_local_words"))
         m.submodules.code = rom = memory.Memory(
             shape=unsigned(WORD_BITS), depth=1 << TARGET_BITS, init=code.words, attrs={"rom_style": "block"}
         )
@@ -119,9 +118,11 @@ class SequentialNpu(wiring.Component):
         m.d.comb += [look.addr.eq(following), look.en.eq(advance), following.eq(pc + 1)]
         with m.If(advance):
             m.d.sync += pc.eq(following)
-        flags = Signal(4)
+        # Whether the latest result is zero is only looked at in the next cycle.
+        latest = Signal(WORD_BITS, reset_less=True)
+        flags = Signal(3)
         tests = [
-            Const(1, 1), *flags, bus.reading, bus.writing, bus.owed, bus.bad, bus.late, bus.decerr, host.start,
+            Const(1, 1), latest == 0, *flags, bus.reading, bus.writing, bus.owed, bus.bad, bus.late, bus.decerr, host.start,
         ]  # fmt: skip
         assert len(tests) == len(Flag)
         tests += [Const(0, 1)] * (16 - len(tests))
@@ -190,7 +191,10 @@ class SequentialNpu(wiring.Component):
             product.start.eq(executing & doing(Op.MUL)),
         ]
         with m.If(executing & (op < FIRST_WITHOUT_FLAGS)):
-            m.d.sync += flags.eq(Cat(arithmetic.zero, arithmetic.negative, arithmetic.carry, arithmetic.less))
+            m.d.sync += [
+                latest.eq(arithmetic.result),
+                flags.eq(Cat(arithmetic.negative, arithmetic.carry, arithmetic.less)),
+            ]
         with m.If(executing & doing(Op.INDEX)):
             m.d.sync += index.eq(arithmetic.sum)
 
