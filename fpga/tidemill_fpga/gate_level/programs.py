@@ -38,6 +38,8 @@ ROWS = 512
 """Rows that one instruction moves."""
 PATIENCE = 20
 """Times the simulator's cycles, and more, that a program may take with the slowest memory."""
+SEQUENTIAL = 50
+"""So many times longer where there is one sequencer: the simulator counts cycles of engines side by side."""
 
 
 def data_bytes(config: Config) -> int:
@@ -108,7 +110,8 @@ class Comparison:
         iss = self._outcome(self._iss, case, start, MAX_CYCLES)
         if not iss.done:
             raise DeviceError(f"random program {seed} does not end on the simulator: {iss.end}")
-        gates = self._outcome(self._gates, case, start, PATIENCE * iss.cycles + case.watchdog)
+        patience = PATIENCE * (SEQUENTIAL if self.config.sequential else 1)
+        gates = self._outcome(self._gates, case, start, patience * iss.cycles + case.watchdog)
         return difference(gates, iss), gates.cycles
 
     def _outcome(self, device: RtlDevice | IssDevice, case: Case, start: Image, max_cycles: int) -> Outcome:

@@ -224,7 +224,7 @@ class Assembler:
             self._emit(Op.ADD, d, a, 0)
 
     def mul(self, d: Reg, a: Operand, b: Operand) -> None:
-        """d = low word of a * b, unsigned; `high` then gives the high word. Takes 34 cycles."""
+        """d = low word of a * b, unsigned; `high` then gives the high word. Takes 11 cycles."""
         self._emit(Op.MUL, d, a, b)
 
     def high(self, d: Reg) -> None:

@@ -1,4 +1,4 @@
-"""What a microinstruction computes: arithmetic in one cycle, products in 32."""
+"""What a microinstruction computes: arithmetic in one cycle, products in a few."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 from tidemill_hdl.sequential.assembler import WORD_BITS, Op
 
 OP_BITS = 5
+BITS_PER_CYCLE = 4
+"""Of a product; each costs an adder."""
 FIRST_WITHOUT_FLAGS = Op.HIGH
 """Operations below set the flags."""
 
@@ -85,13 +87,13 @@ class Arithmetic(wiring.Component):
 
 
 class Product(wiring.Component):
-    """Unsigned product of two 32-bit numbers, a bit a cycle.
+    """Unsigned product of two 32-bit numbers, `BITS_PER_CYCLE` bits a cycle.
 
     Members
     -------
     start : In(1): begin; `a` and `b` are taken.
     a, b : In(32)
-    done : Out(1): the product is there: 33 cycles after `start`, until the next.
+    done : Out(1): the product is there: from 9 cycles after `start` until the next.
     low, high : Out(32)
     """
 
@@ -102,11 +104,16 @@ class Product(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         factor = Signal(WORD_BITS, reset_less=True)
-        left = Signal(range(WORD_BITS + 1))
-        added = Signal(WORD_BITS + 1)
-        m.d.comb += [added.eq(self.high + Mux(self.low[0], factor, 0)), self.done.eq(left == 0)]
+        left = Signal(range(WORD_BITS // BITS_PER_CYCLE + 1))
+        high, low = self.high, self.low
+        for step in range(BITS_PER_CYCLE):
+            added = Signal(WORD_BITS + 1, name=f"added{step}")
+            m.d.comb += added.eq(high + Mux(low[0], factor, 0))
+            high, low = added[1:], Cat(low[1:], added[0])
+        m.d.comb += self.done.eq(left == 0)
         with m.If(self.start):
-            m.d.sync += [factor.eq(self.a), self.low.eq(self.b), self.high.eq(0), left.eq(WORD_BITS)]
+            m.d.sync += [factor.eq(self.a), self.low.eq(self.b), self.high.eq(0)]
+            m.d.sync += left.eq(WORD_BITS // BITS_PER_CYCLE)
         with m.Elif(~self.done):
-            m.d.sync += [Cat(self.low, self.high).eq(Cat(self.low[1:], added)), left.eq(left - 1)]
+            m.d.sync += [self.low.eq(low), self.high.eq(high), left.eq(left - 1)]
         return m

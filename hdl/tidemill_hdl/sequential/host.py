@@ -44,7 +44,7 @@ class Host(wiring.Component):
     start : Out(1): the host has started a program; until `Report.STARTED`.
     trap : Out(1): a soft reset; until `trapped`.
     trapped : In(1)
-    cycles : Out(32): since the latest start, until its end or error.
+    cycles : Out(32): since the latest `Report.STARTED`, until the program's end or error.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,10 @@ class Host(wiring.Component):
         with m.If(written & (self.address == csr.offset("IRQ_ENABLE") // 4) & strobe[0]):
             m.d.sync += enabled.eq(data)
 
-        with m.If(states["busy"] & ~states["error"]):
+        # Not from the doorbell on: the sequencer may still be busy with its own start.
+        with m.If(self.start):
+            m.d.sync += self.cycles.eq(0)
+        with m.Elif(states["busy"] & ~states["error"]):
             m.d.sync += self.cycles.eq(self.cycles + 1)
         with m.If(self.trapped):
             m.d.sync += self.trap.eq(0)
@@ -203,4 +206,4 @@ class Host(wiring.Component):
                     self.trap.eq(1),
                 ]
             with m.Elif(low[0] & ~states["busy"] & ~states["error"] & ~states["resetting"]):
-                m.d.sync += [states["busy"].eq(1), states["done"].eq(0), self.start.eq(1), self.cycles.eq(0)]
+                m.d.sync += [states["busy"].eq(1), states["done"].eq(0), self.start.eq(1)]

@@ -69,10 +69,7 @@ def _boot(u: Assembler, config: Config, memory: r.MemoryMap) -> None:
     u.mov(r.COLD, 0)
 
     u.label("idle")
-    u.when(Flag.START, "start")
-    u.go("idle")
-
-    u.label("start")
+    u.unless(Flag.START, "idle")
     u.report(Report.STARTED)
     u.mov(r.csr_register("USER_CODE"), 0)
     _zero_counters(u)

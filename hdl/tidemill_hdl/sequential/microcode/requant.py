@@ -7,9 +7,9 @@ from tidemill_hdl.sequential import registers as r
 from tidemill_hdl.sequential.assembler import Assembler, Flag
 
 _X, _BIAS, _MULTIPLIER, _SHIFT = r.T0, r.T1, r.T2, r.T3
-"""Arguments of a lane; the result is in `_X`."""
+"""Arguments of a lane; the result is in `_X`. The flags are the shift's. Multiplier and shift are as `vx.param` leaves
+them: 31 bits, sign-extended."""
 _PRESHIFT, _ZERO_POINT = (r.SETTING["vx.quant", name] for name in ("preshift", "zero_point"))
-_MULTIPLIER_MASK = 0x7FFF_FFFF
 _SHIFT_LIMIT = 31
 _SIGNIFICAND = 24
 _ONNX_LIMIT = 1 << 23
@@ -31,9 +31,8 @@ def emit(u: Assembler) -> None:
             else:
                 u.add(_X, v, bias)
                 u.sll(_X, _X, _PRESHIFT)
-            u.and_(_MULTIPLIER, multiplier, _MULTIPLIER_MASK)
-            u.sll(_SHIFT, shift, 24)
-            u.sra(_SHIFT, _SHIFT, 24)
+            u.mov(_MULTIPLIER, multiplier)
+            u.mov(_SHIFT, shift)
             u.call(f"lane.{mode.name}")
             u.add(v, _X, _ZERO_POINT)
         u.go("result.write")
@@ -45,9 +44,8 @@ def emit(u: Assembler) -> None:
 def _tflite(u: Assembler) -> None:
     right, low, high = r.T4, r.T6, r.T7
     u.label("lane.TFLITE")
-    u.mov(right, 0)
-    u.mov(_SHIFT, _SHIFT)
     u.when(Flag.NEGATIVE, "tflite.right")
+    u.mov(right, 0)
     _at_most(u, "tflite.left", _SHIFT)
     u.sll(_X, _X, _SHIFT)
     u.go("tflite.multiply")

@@ -52,6 +52,11 @@ def _parameters(u: Assembler, config: Config, memory: r.MemoryMap) -> None:
     rows("vx.param", 3)
     for at, register in enumerate((*r.BIAS, *r.MULTIPLIER, *r.SHIFT)):
         u.load(register, r.T0, at)
+    # What counts of them.
+    for multiplier, shift in zip(r.MULTIPLIER, r.SHIFT, strict=True):
+        u.and_(multiplier, multiplier, 0x7FFF_FFFF)
+        u.sll(shift, shift, 24)
+        u.sra(shift, shift, 24)
     u.go("complete")
 
     rows("vx.lut", r.TABLE_WORDS // config.cols)
