@@ -260,9 +260,9 @@ def start(npu: tm.Npu, case: Case) -> None:
 
 
 def fill(npu: tm.Npu, seed: int) -> None:
-    """Known content everywhere: random bytes in the data page, and from there in both local memories."""
+    """Known content everywhere (`npu` has the memories of `CONFIG`): random bytes in the data page, and from there in both local memories."""
     content = np.random.default_rng(seed).integers(0, 256, DATA_END - DATA, dtype=np.uint8)
-    b = ProgramBuilder(CONFIG)
+    b = ProgramBuilder(npu.config)
     data = b.buffer("data", "uint8", (len(content),), content)
     b.ld_run(dst=spad(0), dram=data, n0=64)
     b.ld_run(dst=spad(4064), dram=data + 512, n0=32)
@@ -277,7 +277,7 @@ def fill(npu: tm.Npu, seed: int) -> None:
 
 def dump(npu: tm.Npu) -> bytes:
     """The rows that `fill` wrote, and the data page."""
-    b = ProgramBuilder(CONFIG)
+    b = ProgramBuilder(npu.config)
     out = b.buffer("out", "uint8", (2048,))
     b.st_run(src=spad(0), dram=out, n0=64)
     b.st_run(src=spad(4064), dram=out + 256, n0=32)

@@ -15,6 +15,7 @@ from tidemill_fpga.families.ice40_memory import LOCAL_SPRAMS, SPRAMS, SpramMemor
 from tidemill_fpga.families.ice40_multipliers import multiplier_pairs
 from tidemill_fpga.families.nextpnr import NextpnrFamily
 from tidemill_fpga.tools import ICEPACK, NEXTPNR_ICE40
+from tidemill_hdl.sequential.sequencer import NO_BYPASS
 
 LUT4 = 5280
 """Tables of an iCE40UP5K, a flip-flop behind each (Lattice FPGA-DS-02008, "iCE40 UltraPlus Family")."""
@@ -23,11 +24,14 @@ MULTIPLIERS = 8
 SMALLEST_LUT4 = 28_125
 """Tables of the smallest configuration that is not sequential, with bridge and memory: `docs/fpga/ice40.md`."""
 
-_SYNTHESIS = """\
+_SYNTHESIS = f"""\
 read_rtlil plain.il
+memory_collect a:{NO_BYPASS}=1
+setparam -set RD_COLLISION_X_MASK 1'1 a:{NO_BYPASS}=1 t:$mem_v2 %i
 synth_ice40 -device u -top top
 """
-"""Without `-dsp`: it absorbs adders into SB_MAC16 and makes wrong hardware of them."""
+"""Without `-dsp`: it absorbs adders into SB_MAC16 and makes wrong hardware of them. Memories that say so get no bypass
+around a write."""
 
 _VCO_MHZ = (533.0, 1066.0)
 _REFERENCE_MHZ = (10.0, 133.0)

@@ -18,6 +18,11 @@ from tidemill_hdl.sequential.microcode import TRAP, assemble
 from tidemill_hdl.sequential.registers import CSR_BASE, MemoryMap
 
 
+NO_BYPASS = "no_bypass"
+"""Attribute of a memory that needs no logic for reads of a word in the very cycle of its write; flows that would add it
+look for the attribute."""
+
+
 class RegisterFile(wiring.Component):
     """256 words with two read ports and a write port: two copies of a block RAM.
 
@@ -43,9 +48,7 @@ class RegisterFile(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for name, number, data in (("a", self.a, self.r_a), ("b", self.b, self.r_b)):
-            ram = memory.Memory(
-                shape=unsigned(WORD_BITS), depth=FILE_WORDS, init=self._init, attrs={"no_rw_check": 1}
-            )
+            ram = memory.Memory(shape=unsigned(WORD_BITS), depth=FILE_WORDS, init=self._init, attrs={NO_BYPASS: 1})
             m.submodules[f"copy_{name}"] = ram
             read, write = ram.read_port(), ram.write_port()
             m.d.comb += [
