@@ -185,10 +185,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     config.name: config
     for config in (
-        Config(
-            "micro", 4, 4, spad_rows=8192, acc_rows=1024, requant_lanes=1, axi_data_width=32, ibuf_depth=64,
-            sequential=True,
-        ),  # fmt: skip
+        Config("micro", 4, 4, 8192, 1024, requant_lanes=1, axi_data_width=32, ibuf_depth=64, sequential=True),
         Config("tiny", 4, 4, spad_rows=4096, acc_rows=512, requant_lanes=1, axi_data_width=32, ibuf_depth=64),
         Config("small", 8, 8, spad_rows=8192, acc_rows=1024, requant_lanes=2),
         Config("base", 16, 16, spad_rows=8192, acc_rows=2048, requant_lanes=4),

@@ -260,7 +260,8 @@ def start(npu: tm.Npu, case: Case) -> None:
 
 
 def fill(npu: tm.Npu, seed: int) -> None:
-    """Known content everywhere (`npu` has the memories of `CONFIG`): random bytes in the data page, and from there in both local memories."""
+    """Known content everywhere: random bytes in the data page, and from there in both local memories, which are of the
+    size of `CONFIG`'s."""
     content = np.random.default_rng(seed).integers(0, 256, DATA_END - DATA, dtype=np.uint8)
     b = ProgramBuilder(npu.config)
     data = b.buffer("data", "uint8", (len(content),), content)

@@ -29,7 +29,7 @@ class RowArray(wiring.Component):
     start : In(1): begin a row, in the cycle in which the activation word is read; only while not `busy`.
     accumulate : In(1), acc : In(address_bits): with `start`: add to the words, the first word.
     value : In(32)
-    busy : Out(1): the memory port below is the array's. A row takes 10 cycles after `start`'s with accumulate, else 6.
+    busy : Out(1): the memory port below is the array's. A row takes 9 cycles after `start` with accumulate, else 6.
     en, write : Out(1), addr : Out(address_bits), w_data : Out(32), r_data : In(32): to `LocalWords`.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,7 +30,7 @@ class BusMaster(wiring.Component):
     data : In(32), strobe : In(1)
     begin : In(1): the next cycle is the first of a wait.
     take, given, response : In(1): in each cycle of a wait: for a read beat, for the beat offered, for the response.
-    done : Out(1): in a wait's last cycle, combinational: what it waits for has come, or `LATE_CYCLES` have passed.
+    done : Out(1): what it waits for has come, or `LATE_CYCLES` have passed; until the next `begin`.
     beat : Out(32): the read beat, meaningful with `take` and `done`.
     reading, writing, owed : Out(1): beats of a burst are left; a write burst has not been answered.
     bad, late, decerr : Out(1): of the latest wait: an error or late; late; the response was DECERR.
@@ -76,7 +76,7 @@ class BusMaster(wiring.Component):
         with m.If(self.write):
             m.d.sync += [axi.awvalid.eq(1), self.writing.eq(1), self.owed.eq(1)]
 
-        m.d.comb += [axi.rready.eq(self.take), axi.bready.eq(self.response), self.beat.eq(axi.rdata)]
+        m.d.comb += [axi.rready.eq(self.take & ~self.done), axi.bready.eq(self.response & ~self.done)]
         m.d.comb += axi.wlast.eq(left == 0)
         with m.If(self.give):
             m.d.sync += [axi.wvalid.eq(1), axi.wdata.eq(self.data), axi.wstrb.eq(self.strobe.replicate(len(axi.wstrb)))]
@@ -84,25 +84,28 @@ class BusMaster(wiring.Component):
             m.d.sync += [axi.wvalid.eq(0), left.eq(left - 1)]
             with m.If(left == 0):
                 m.d.sync += self.writing.eq(0)
-        with m.If(self.take & axi.rvalid & axi.rlast):
+        with m.If(axi.rready & axi.rvalid & axi.rlast):
             m.d.sync += self.reading.eq(0)
-        with m.If(self.response & axi.bvalid):
+        with m.If(axi.bready & axi.bvalid):
             m.d.sync += self.owed.eq(0)
 
+        # What was waited for is looked at a cycle later, so that no path goes from the bus through the sequencer.
         age = Signal(range(LATE_CYCLES))
-        come, error, last = Signal(), Signal(2), Signal()
+        come, last, error = Signal(), Signal(), Signal(2)
         m.d.comb += [
-            come.eq((self.take & axi.rvalid) | (self.given & (~axi.wvalid | axi.wready)) | (self.response & axi.bvalid)),
             last.eq(age == LATE_CYCLES - 1),
-            self.done.eq(come | last),
+            come.eq((axi.rready & axi.rvalid) | (self.given & (~axi.wvalid | axi.wready)) | (axi.bready & axi.bvalid)),
+            error.eq(Mux(self.take, axi.rresp, Mux(self.response, axi.bresp, 0))),
         ]
-        with m.If(self.take):
-            m.d.comb += error.eq(axi.rresp)
-        with m.If(self.response):
-            m.d.comb += error.eq(axi.bresp)
         m.d.sync += age.eq(age + 1)
         with m.If(self.begin):
-            m.d.sync += age.eq(0)
-        with m.If(self.done & (self.take | self.given | self.response)):
-            m.d.sync += [self.late.eq(~come), self.bad.eq(~come | error[1]), self.decerr.eq(error[0])]
+            m.d.sync += [age.eq(0), self.done.eq(0)]
+        with m.Elif((self.take | self.given | self.response) & ~self.done & (come | last)):
+            m.d.sync += [
+                self.done.eq(1),
+                self.late.eq(~come),
+                self.bad.eq(~come | error[1]),
+                self.decerr.eq(error[0]),
+                self.beat.eq(axi.rdata),
+            ]
         return m

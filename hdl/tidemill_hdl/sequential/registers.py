@@ -110,7 +110,7 @@ class MemoryMap:
 
 
 UNMAPPED = (*range(20, 32), *range(56, CSR_WORDS))
-"""Words among the control and status registers that are none: the host reads zero, the microcode has constants there."""
+"""Words among the control and status registers that are none: the host reads zero, the microcode has constants."""
 
 
 def pool() -> tuple[int, ...]:
@@ -123,4 +123,4 @@ def pool() -> tuple[int, ...]:
     return (*range(_POOL_BEGIN, CSR_BASE), *unmapped)
 
 
-assert SCALAR_REGISTERS == SEMAPHORES.number
+assert SEMAPHORES.number == SCALAR_REGISTERS

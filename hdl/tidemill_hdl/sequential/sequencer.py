@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -16,7 +18,6 @@ from tidemill_hdl.sequential.host import Host
 from tidemill_hdl.sequential.memory import LocalWords
 from tidemill_hdl.sequential.microcode import TRAP, assemble
 from tidemill_hdl.sequential.registers import CSR_BASE, MemoryMap
-
 
 NO_BYPASS = "no_bypass"
 """Attribute of a memory that needs no logic for reads of a word in the very cycle of its write; flows that would add it
@@ -125,7 +126,8 @@ class SequentialNpu(wiring.Component):
         latest = Signal(WORD_BITS, reset_less=True)
         flags = Signal(3)
         tests = [
-            Const(1, 1), latest == 0, *flags, bus.reading, bus.writing, bus.owed, bus.bad, bus.late, bus.decerr, host.start,
+            Const(1, 1), latest == 0, *flags, bus.reading, bus.writing, bus.owed, bus.bad, bus.late, bus.decerr,
+            host.start,
         ]  # fmt: skip
         assert len(tests) == len(Flag)
         tests += [Const(0, 1)] * (16 - len(tests))
@@ -144,28 +146,26 @@ class SequentialNpu(wiring.Component):
                 with m.Elif(branches):
                     m.d.comb += advance.eq(1)
                     with m.Switch(op[:2]):
-                        with m.Case(Op.BR & 3):
-                            with m.If(taken):
-                                m.d.comb += following.eq(word[:TARGET_BITS])
+                        with m.Case(Op.BR & 3), m.If(taken):
+                            m.d.comb += following.eq(word[:TARGET_BITS])
                         with m.Case(Op.CALL & 3):
                             m.d.comb += following.eq(word[:TARGET_BITS])
-                            m.d.sync += [calls[0].eq(pc + 1), *(b.eq(a) for a, b in zip(calls, calls[1:]))]
+                            m.d.sync += [calls[0].eq(pc + 1), *(b.eq(a) for a, b in pairwise(calls))]
                         with m.Case(Op.RET & 3):
                             m.d.comb += following.eq(calls[0])
-                            m.d.sync += [a.eq(b) for a, b in zip(calls, calls[1:])]
+                            m.d.sync += [a.eq(b) for a, b in pairwise(calls)]
                         with m.Case(Op.JUMP & 3):
                             m.d.comb += following.eq(word[:TARGET_BITS] + index)
                 with m.Else():
                     m.d.comb += file.en.eq(1)
                     m.next = "EXECUTE"
-            with m.State("EXECUTE"):
-                with m.If(~(needs_memory & array.busy)):
-                    m.d.comb += executing.eq(1)
-                    with m.If(waits):
-                        m.next = "WAIT"
-                    with m.Else():
-                        m.d.comb += advance.eq(1)
-                        m.next = "READ"
+            with m.State("EXECUTE"), m.If(~(needs_memory & array.busy)):
+                m.d.comb += executing.eq(1)
+                with m.If(waits):
+                    m.next = "WAIT"
+                with m.Else():
+                    m.d.comb += advance.eq(1)
+                    m.next = "READ"
             with m.State("WAIT"):
                 with m.If(host.active):
                     pass
@@ -205,7 +205,8 @@ class SequentialNpu(wiring.Component):
         writes_late = doing(Op.LOAD, Op.MUL, Op.TAKE)
         m.d.comb += [
             file.d.eq(number_d),
-            file.write.eq((executing & writes_now) | (waiting & complete & writes_late)),
+            # While it waits too: what is written last counts.
+            file.write.eq((executing & writes_now) | (waiting & writes_late)),
             file.w_data.eq(arithmetic.result),
         ]
         with m.If(host.active):
