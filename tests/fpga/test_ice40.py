@@ -71,10 +71,25 @@ def test_a_design_becomes_a_bitstream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["build", "report"])
 def test_an_npu_that_does_not_fit_is_refused_before_the_long_part(command: str) -> None:
-    result = CliRunner().invoke(main, [command, "--board", "icebreaker"])
+    result = CliRunner().invoke(main, [command, "--board", "icebreaker", "--preset", "tiny"])
     assert result.exit_code == 1
-    assert "Error: configuration 'tiny' does not fit the iCE40UP5K: the smallest legal one takes" in result.output
+    assert "Error: configuration 'tiny' does not fit the iCE40UP5K: the smallest one that is not" in result.output
     assert "the device has 5,280" in result.output
+
+
+def test_the_local_memory_takes_half_of_the_single_port_rams() -> None:
+    family = Ice40Up("sg48")
+    family.check(preset("micro"), 64 << 10)
+    with pytest.raises(FitError, match="memory of 131072 bytes and the local memory need 6 SB_SPRAM256KA"):
+        family.check(preset("micro"), 128 << 10)
+
+
+def test_the_sequential_npu_elaborates_with_the_cells_of_the_family() -> None:
+    board = find_board("icebreaker")
+    design, _ = Builder(board, preset(board.preset), board.mhz).elaborate()
+    assert board.preset == "micro"
+    assert design.count("cell \\SB_SPRAM256KA ") == 4
+    assert design.count("cell \\SB_MAC16 ") == 2
 
 
 @pytest.mark.parametrize(("source", "mhz"), [(12, 24), (12, 30), (12, 48), (12, 20), (100, 33), (12, 25)])
