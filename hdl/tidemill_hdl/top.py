@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
@@ -35,8 +35,9 @@ class Npu(wiring.Component):
     m_axi : Out(Axi4Master): instructions and data in DRAM.
     irq : Out(1): level; an enabled event in IRQ_STATUS.
 
-    Every direct submodule is a unit: a Moore machine at its boundary. After reset idle. With `Config.sequential` the
-    only one is `SequentialNpu`.
+    Every direct submodule is a unit: a Moore machine at its boundary. After reset, of at least two cycles, idle. The
+    units but control and gateway are reset a cycle after control says so. With `Config.sequential` the only unit is
+    `SequentialNpu`.
     """
 
     def __init__(self, config: Config) -> None:
@@ -48,8 +49,11 @@ class Npu(wiring.Component):
             return self._sequential()
         m = Module()
         config = self.config
-        core_reset = Signal()
-        in_core = ResetInserter(core_reset)
+        # The units' reset is a register of its own, also for the reset of the whole: nothing stands between it and
+        # the thousands of registers it reaches. The clock is that of `sync`.
+        m.domains.core = core = ClockDomain("core", local=True)
+        core.rst = Signal(name="core_rst", init=1)
+        in_core = DomainRenamer("core")
 
         m.submodules.control = control = Control(config)
         m.submodules.gateway = gateway = Gateway(config)
@@ -70,10 +74,12 @@ class Npu(wiring.Component):
         connect(m, gateway.m_axi, flipped(self.m_axi))
         m.d.comb += [
             self.irq.eq(control.irq),
-            core_reset.eq(control.core_reset),
+            core.clk.eq(ClockSignal()),
             gateway.quiesce.eq(control.quiesce),
             control.quiet.eq(gateway.quiet),
         ]
+
+        m.d.sync += core.rst.eq(control.core_reset)
 
         # Frontend and dispatch.
         m.d.comb += [

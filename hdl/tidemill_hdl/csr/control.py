@@ -55,27 +55,28 @@ class Control(wiring.Component):
         host leaves PROG_ADDR, PROG_LEN and the windows alone while STATUS.busy.
     irq : Out(1): level, some bit of IRQ_STATUS & IRQ_ENABLE is set.
     start : Out(1): a pulse to the frontend, after `core_reset` has fallen.
-    core_reset : Out(1): resets all but gateway and control.
+    core_reset : Out(1): resets all but gateway and control, which may take a cycle to come and to go.
     quiesce : Out(1): the gateway lets no new burst out and finishes those under way.
     quiet : In(1): the gateway has nothing under way; ignored in the first 4 cycles of `quiesce`.
     prog_addr : Out(32), prog_len : Out(24), read_window, write_window : Out(Window)
     halted : In(1): level from the frontend.
     user_irq : In(1), user_code : In(16): from the frontend.
     pc : In(24): the frontend's instruction, for the watchdog.
-    faults : In(array of 6 Fault): in the order of `csr.Unit`; the first in time, then in this order, is kept.
+    faults : In(array of 6 Fault): in the order of `csr.Unit`; the first in time, then in this order, is kept. Looked at
+        a cycle after it came: it holds until its unit is reset.
     blocked : In(1), blocked_pc : In(24), blocked_mask : In(16): the waiting engine instruction, for the watchdog.
     progress : In(1): something moved in this cycle.
     events : In(Events): for the counters.
 
     Sequence
     --------
-    IDLE; a start (no error, not busy, not resetting): `core_reset` for 4 cycles, `start`, RUN. On `halted`: `quiesce`
-    until `quiet`, then STATUS.done, IRQ_STATUS.done, `core_reset` for a cycle, IDLE. On a fault: STATUS.error,
-    IRQ_STATUS.error and the ERROR registers (ERROR_PC one cycle later), `quiesce` and `core_reset` until `quiet`,
-    then IDLE, not busy. On a soft reset at any time: done, error and the ERROR registers clear (IRQ_STATUS does not),
-    not busy but resetting, `quiesce` and `core_reset` until `quiet`, then IDLE. A soft reset wins over a start in the
-    same write; an event wins over its write-one-to-clear. A fault after `halted` and before `quiet` still makes the
-    program end in error.
+    IDLE; a start (no error, not busy, not resetting): `core_reset` for 4 cycles, `start`, RUN. On `halted`:
+    `quiesce` until `quiet`, then STATUS.done, IRQ_STATUS.done, `core_reset` for a cycle, the last of `quiesce`,
+    IDLE. On a fault: STATUS.error, IRQ_STATUS.error and the ERROR registers (ERROR_PC one cycle later), `quiesce`
+    and `core_reset` until `quiet`, then IDLE, not busy. On a soft reset at any time: done, error and the ERROR
+    registers clear (IRQ_STATUS does not), not busy but resetting, `quiesce` and `core_reset` until `quiet`, then
+    IDLE. A soft reset wins over a start in the same write; an event wins over its write-one-to-clear. A fault after
+    `halted` and before `quiet` still makes the program end in error, one in the cycle of `quiet` does not count.
 
     The watchdog fires after WATCHDOG cycles of RUN without `progress` (0: never): unit SYNC with the blocked
     instruction and its mask, or else FRONTEND with `pc` and info 0. Faults of units win over it.
@@ -161,7 +162,12 @@ class Control(wiring.Component):
         may_fault = Signal()
         fault_now = Signal()
         expired = Signal()
-        any_fault = Cat(fault.valid for fault in self.faults).any()
+        # The first unit's fault, a cycle later: nothing wide waits for the choice.
+        any_fault = Signal()
+        chosen_fault = Signal(len(self.faults))
+        came = Cat(fault.valid for fault in self.faults)
+        m.d.sync += any_fault.eq(came.any())
+        m.d.sync += chosen_fault.eq(Cat(came[i] & ~came[:i].any() for i in range(len(came))))
         m.d.comb += fault_now.eq(may_fault & (any_fault | expired))
         m.d.sync += [self.start.eq(0), counters.clear.eq(0)]
         with m.If(countdown != 0):
@@ -174,7 +180,7 @@ class Control(wiring.Component):
 
         with m.FSM(name="machine"):
             with m.State("IDLE"):
-                m.d.sync += self.core_reset.eq(0)
+                m.d.sync += [self.core_reset.eq(0), self.quiesce.eq(0)]
                 with m.If(command.start & ~status.error):
                     m.d.sync += [
                         status.busy.eq(1),
@@ -205,11 +211,9 @@ class Control(wiring.Component):
                 interruptible()
             with m.State("DRAIN_DONE"):
                 with m.If((countdown == 0) & self.quiet):
-                    # A fetch command that the gateway did not take must not go out once it listens again.
-                    m.d.sync += [
-                        self.quiesce.eq(0), self.core_reset.eq(1), status.busy.eq(0), status.done.eq(1),
-                        may_fault.eq(0),
-                    ]  # fmt: skip
+                    # A fetch command that the gateway did not take must not go out once it listens again: `quiesce`
+                    # lasts until the reset has come.
+                    m.d.sync += [self.core_reset.eq(1), status.busy.eq(0), status.done.eq(1), may_fault.eq(0)]
                     m.d.comb += irq_events.done.eq(1)
                     m.next = "IDLE"
                 interruptible()
@@ -230,8 +234,8 @@ class Control(wiring.Component):
                 index.eq(Mux(self.blocked, self.blocked_pc, self.pc)),
                 info.eq(Mux(self.blocked, self.blocked_mask, 0)),
             ]  # fmt: skip
-            for number, fault in reversed(list(enumerate(self.faults))):
-                with m.If(fault.valid):
+            for number, fault in enumerate(self.faults):
+                with m.If(chosen_fault[number]):
                     m.d.sync += [cause.eq(fault.cause), unit.eq(number), index.eq(fault.pc), info.eq(fault.info)]
         with m.If(command.soft_reset):
             m.d.comb += [irq_events.done.eq(0), irq_events.error.eq(0)]

@@ -55,7 +55,6 @@ class MutatedNpu(wiring.Component):
         m = self._npu.elaborate(platform)
         # Amaranth warns of components that are elaborated by hand.
         self._npu._MustUse__used = True
-        control, gateway = m.submodules["control"], m.submodules["gateway"]
         for name in self._npu.signature.members:
             inner, outer = getattr(self._npu, name), getattr(self, name)
             if name == "irq":
@@ -67,10 +66,7 @@ class MutatedNpu(wiring.Component):
         def instance(component: wiring.Component) -> Instance:
             nonlocal replaced
             replaced += 1
-            reset = ResetSignal()
-            if component is not control and component is not gateway:
-                reset = reset | control.core_reset
-            return self._instance(component, reset)
+            return self._instance(component)
 
         with _elaborated_as(self._block, instance):
             fragment = Fragment.get(m, platform)
@@ -78,9 +74,8 @@ class MutatedNpu(wiring.Component):
             raise MutationError(f"the machine has no {type(self._block).__name__} like that of the bench")
         return fragment
 
-    def _instance(self, component: wiring.Component, reset: Value) -> Instance:
-        """`ResetInserter` around a block does not reach into instances, so `reset` has its resets, too."""
-        values = {"clk": ClockSignal(), "rst": reset}
+    def _instance(self, component: wiring.Component) -> Instance:
+        values: dict[str, Value] = {"clk": ClockSignal(), "rst": ResetSignal()}
         for path, _, value in component.signature.flatten(component):
             values["__".join(map(str, path))] = Value.cast(value)
         connections = [("i" if is_input else "o", name, values[name]) for name, is_input, _ in self._ports]

@@ -77,6 +77,9 @@ class ControlHarness(Harness):
         soft_reset = command[list(csr.BY_NAME["CONTROL"].bits).index("soft_reset")]
         may_fault, countdown = self.inner("dut.may_fault"), self.inner("dut.countdown", 2)
         state = self.inner("dut.machine_state", 3)
+        # The gateway is quiet until it may listen again.
+        rests = dut.quiet | ~dut.quiesce
+        self.assume(~self.past(dut.quiet & dut.quiesce, "had_quiet") | rests)
         before = self.past(dut.quiesce & ~dut.quiet, "must_stay")
         self.prove("quiesce_stays", ~before | dut.quiesce)
         quiet_before: Value = dut.quiesce
@@ -100,12 +103,19 @@ class ControlHarness(Harness):
         for number in reversed(range(len(dut.faults))):
             fault = dut.faults[number]
             expected = Mux(fault.valid, Cat(fault.cause, C(number, 4), fault.info), expected)
-        happens = may_fault & Cat(fault.valid for fault in dut.faults).any() & ~soft_reset
-        reported = error & dut.core_reset & dut.quiesce & (record == self.past(expected, "expected"))
+            # A unit's fault stays until the unit is reset.
+            content = Cat(fault.cause, fault.pc, fault.info)
+            keeps = self.past(fault.valid & ~dut.core_reset, f"fault{number}_stays")
+            same = fault.valid & (content == self.past(content, f"fault{number}_before"))
+            self.assume(~keeps | same)
+        came = self.past(Cat(fault.valid for fault in dut.faults).any(), "came")
+        happens = may_fault & came & ~soft_reset
+        expected = self.past(self.past(expected, "expected"), "expected_before")
+        reported = error & dut.core_reset & dut.quiesce & (record == expected)
         self.prove("first_error", ~self.past(happens, "happened") | reported)
 
         facts = {
-            "IDLE": Cat(~dut.quiesce, ~busy, ~resetting, ~may_fault, ~dut.start),
+            "IDLE": Cat(rests, ~dut.quiesce | dut.core_reset, ~busy, ~resetting, ~may_fault, ~dut.start),
             "RESET": Cat(~dut.quiesce, busy, ~error, ~done, ~resetting, ~may_fault, dut.core_reset, ~dut.start),
             "START": Cat(~dut.quiesce, busy, ~error, ~done, ~resetting, ~may_fault, ~dut.core_reset, ~dut.start),
             "RUN": Cat(~dut.quiesce, busy, ~error, ~done, ~resetting, may_fault, ~dut.core_reset),
@@ -133,7 +143,7 @@ PROOFS = (
             "gateway drains",
             "status": "done never stands beside busy, error or resetting, nor busy beside resetting",
             "error_stays": "an error with its cause, unit and info stays until a soft reset",
-            "first_error": "a unit's fault is reported in the next cycle with its cause and info, the lowest unit's if "
+            "first_error": "a unit's fault is reported two cycles later with its cause and info, the lowest unit's if "
             "several come at once, and stops the machine",
         },
         (
@@ -145,8 +155,7 @@ PROOFS = (
             Twin("status", _FILE, "status.error.eq(1), status.done.eq(0)", "status.error.eq(1), status.done.eq(1)",
                  depth=20),
             Twin("error_stays", _FILE, "may_fault.eq(0),\n                watching", "watching", depth=20),
-            Twin("first_error", _FILE, "reversed(list(enumerate(self.faults)))", "list(enumerate(self.faults))",
-                 depth=20),
+            Twin("first_error", _FILE, "Cat(came[i] & ~came[:i].any() for", "Cat(came[i] for", depth=20),
         ),
         {"written": "a register of which only the middle bytes were written", "starts": "a program starts",
          "faults": "a fault has been reported and the machine has come to rest"},
