@@ -200,7 +200,7 @@ class LoadEngine(wiring.Component):
     window : In(Window)
     read_beat, bus_read_wait, progress : Out(1): events; `progress`: a beat or a row moved.
 
-    Timing without stalls: first command 6 cycles after `instr`; a row leaves 3 cycles after its last beat came; one
+    Timing without stalls: first command 7 cycles after `instr`; a row leaves 3 cycles after its last beat came; one
     beat a cycle within an instruction, a burst every other cycle; an unaligned line takes one beat more than its bytes
     fill, 1 row's cycle is lost between transfers at most; `done` 3 cycles after the last row was taken. Transfers of
     one burst each keep `max_outstanding` bursts in flight: as many transfers as `COMPLETIONS` wait for their rows.
@@ -233,7 +233,9 @@ class LoadEngine(wiring.Component):
         landed = Signal()
         row_taken = Signal()
         self._intake(m, walk.job, rows.i, completions.i)
-        self._requests(m, walk.piece, assembler)
+        m.submodules.pieces = pieces = SkidBuffer(piece_layout(self.config))
+        wiring.connect(m, walk.piece, pieces.i)
+        self._requests(m, pieces.o, assembler)
         self._write(m, rows.o, assembler, row_taken, landed)
         self._complete(m, completions.o, landed)
         m.d.sync += self.progress.eq(row_taken | (self.bus.beat.valid & self.bus.beat.ready))
@@ -241,15 +243,18 @@ class LoadEngine(wiring.Component):
 
     def _intake(self, m: Module, requests: stream.Interface, rows: stream.Interface, done: stream.Interface) -> None:
         """Executes configuration and hands each transfer to the two walks."""
-        m.submodules.instr = intake = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "run": 1, "reads": 1}))
+        arrives = data.StructLayout({"instr": EngineInstruction, "run": 1, "reads": 1, "stride": 1, "dst": 1})
+        m.submodules.instr = intake = SkidBuffer(arrives)
         arriving = layout("ld.run")(self.instr.payload.word)
+        kind = intake.o.payload
         m.d.comb += [
             intake.i.valid.eq(self.instr.valid),
             self.instr.ready.eq(intake.i.ready),
             intake.i.payload.instr.eq(self.instr.payload),
-            intake.i.payload.run.eq(arriving.opcode == BY_MNEMONIC["ld.run"].opcode),
             intake.i.payload.reads.eq((arriving.opcode == BY_MNEMONIC["ld.run"].opcode) & (arriving.n0 != 0)),
         ]
+        for name in ("run", "stride", "dst"):
+            m.d.comb += intake.i.payload[name].eq(arriving.opcode == BY_MNEMONIC[f"ld.{name}"].opcode)
         word, pc = intake.o.payload.instr.word, intake.o.payload.instr.pc
         s1, s2 = Signal(signed(32)), Signal(signed(32))
         d1, d2 = Signal(signed(16)), Signal(signed(16))
@@ -259,17 +264,12 @@ class LoadEngine(wiring.Component):
         value = Signal(8)
         run = layout("ld.run")(word)
         job = Signal(_RowJob)
-        is_run, reads, fire = Signal(), Signal(), Signal()
+        is_run, fire, configures = Signal(), Signal(), Signal()
+        # `rows` has room where `done` has: each of its transfers is in `done`, too.
         m.d.comb += [
-            reads.eq(intake.o.payload.reads),
-            is_run.eq(intake.o.payload.reads | (intake.o.payload.run & padded)),
-            fire.eq(
-                intake.o.valid
-                & done.ready
-                & (~intake.o.payload.run | rows.ready)
-                & (~reads | requests.ready)
-                & ~self.fault.valid
-            ),
+            is_run.eq(kind.reads | (kind.run & padded)),
+            fire.eq(intake.o.valid & done.ready & (~kind.reads | requests.ready) & ~self.fault.valid),
+            configures.eq(intake.o.valid & done.ready & ~self.fault.valid),
             intake.o.ready.eq(fire),
             done.valid.eq(fire),
             done.payload.run.eq(is_run),
@@ -279,7 +279,7 @@ class LoadEngine(wiring.Component):
             job.total.eq(run.n0 + padding),
             job.data_begin.eq(pad_lo),
             job.data_end.eq(run.n0 + pad_lo),
-            job.reads.eq(reads),
+            job.reads.eq(kind.reads),
             job.n1.eq(run.n1),
             job.n2.eq(run.n2),
             job.d1.eq(d1),
@@ -287,7 +287,7 @@ class LoadEngine(wiring.Component):
             job.value.eq(value),
             job.pc.eq(pc),
             rows.payload.eq(job),
-            requests.valid.eq(fire & reads),
+            requests.valid.eq(fire & kind.reads),
             requests.payload.dram.eq(run.dram),
             requests.payload.rows.eq(run.n0 - 1),
             requests.payload.acc.eq(run.dst[-1]),
@@ -297,10 +297,10 @@ class LoadEngine(wiring.Component):
             requests.payload.s2.eq(s2),
             requests.payload.pc.eq(pc),
         ]
-        with m.If(fire & (run.opcode == BY_MNEMONIC["ld.stride"].opcode)):
+        with m.If(configures & kind.stride):
             stride = layout("ld.stride")(word)
             m.d.sync += [s1.eq(stride.s1), s2.eq(stride.s2)]
-        with m.If(fire & (run.opcode == BY_MNEMONIC["ld.dst"].opcode)):
+        with m.If(configures & kind.dst):
             dst = layout("ld.dst")(word)
             m.d.sync += [
                 d1.eq(dst.d1),
@@ -319,7 +319,7 @@ class LoadEngine(wiring.Component):
         wiring.connect(m, wiring.flipped(bus.beat), assembler.beat)
         wiring.connect(m, flying.o, assembler.burst)
 
-        # A command every other cycle, as the gateway takes them.
+        # A command every other cycle, as the gateway takes them. `flying` has room for `max_outstanding`.
         piece = pieces.payload
         command_valid = Signal()
         command = Signal(bus.cmd.payload.shape(), reset_less=True)
@@ -328,7 +328,7 @@ class LoadEngine(wiring.Component):
         all_fly = Signal()
         issue, finish = Signal(), Signal()
         m.d.comb += [
-            pieces.ready.eq(flying.i.ready & ~command_valid & ~all_fly & ~self.fault.valid),
+            pieces.ready.eq(~command_valid & ~all_fly & ~self.fault.valid),
             issue.eq(pieces.valid & pieces.ready),
             flying.i.valid.eq(issue),
             flying.i.payload.piece.eq(piece),
@@ -364,12 +364,21 @@ class LoadEngine(wiring.Component):
         `idle` says whether it is in the memory."""
         config, data_rows = self.config, assembler.row
         m.submodules.nest = nest = AddressNest([13, 10, 10], [ROW_BITS])
+        common = {"acc": 1, "last": 1, "value": 8, "pc": PC_BITS}
+        # What a row needs to be written: `takes` a row of the bus, `opens` a line (before its padding: the line must
+        # lie in the window), or `pads` with nothing but the value. A row outside its memory is none of them, but
+        # `waits` for a row of the bus where it would need one.
+        kinds = {"takes": 1, "opens": 1, "pads": 1, "outside": 1, "waits": 1, "data": 1}
+        point_layout = data.StructLayout({"row": signed(ROW_BITS), **kinds, **common})
+        m.submodules.points = points = SkidBuffer(point_layout)
+        moves = points.i.ready
+
+        # While there is no transfer the generator starts anew in every cycle: nothing wide waits to hear of one.
         walking = Signal()
-        point_ready = Signal()
         index = Signal(13)
         job = Signal(_RowJob, reset_less=True)
         m.d.comb += [
-            nest.start.eq(jobs.valid & ~walking),
+            nest.start.eq(~walking),
             nest.count.c0.eq(jobs.payload.total),
             nest.count.c1.eq(jobs.payload.n1),
             nest.count.c2.eq(jobs.payload.n2),
@@ -377,81 +386,75 @@ class LoadEngine(wiring.Component):
             nest.stride[0][0].eq(1),
             nest.stride[0][1].eq(job.d1),
             nest.stride[0][2].eq(job.d2),
-            nest.step.eq(nest.valid & point_ready),
+            nest.step.eq(walking & moves),
             jobs.ready.eq(~walking),
         ]
-        with m.If(nest.start):
-            m.d.sync += [walking.eq(1), index.eq(0), job.eq(jobs.payload)]
-        with m.Elif(nest.step):
+        with m.If(~walking):
+            m.d.sync += [walking.eq(jobs.valid), index.eq(0), job.eq(jobs.payload)]
+        with m.Elif(moves):
             m.d.sync += [walking.eq(~nest.last), index.eq(Mux(nest.final[0], 0, index + 1))]
 
-        # What a row needs to be written: `takes` a row of the bus, `opens` a line (before its padding: the line must
-        # lie in the window), or `pads` with nothing but the value. A row outside its memory is none of them.
-        point = Signal(
-            data.StructLayout(
-                {"row": signed(ROW_BITS), "outside": 1, "waits": 1, "data": 1, "acc": 1, "last": 1, "value": 8,
-                 "pc": PC_BITS}
-            ),
-            reset_less=True,
-        )  # fmt: skip
-        point_valid = Signal()
-        takes = Signal()
-        opens = Signal()
-        pads = Signal()
-        row = Signal(signed(ROW_BITS))
-        outside = Signal()
-        is_data = Signal()
-        is_open = Signal()
+        # A step between: where in its line the row is.
+        seen_layout = data.StructLayout({"row": signed(ROW_BITS), "begun": 1, "before_end": 1, "first": 1, **common})
+        seen = Signal(seen_layout, reset_less=True)
+        seen_valid = Signal()
+        with m.If(moves):
+            m.d.sync += [
+                seen_valid.eq(walking),
+                seen.row.eq(nest.address.s0),
+                seen.begun.eq(index >= job.data_begin),
+                seen.before_end.eq(index < job.data_end),
+                seen.first.eq(nest.first[0] & job.reads),
+                seen.acc.eq(job.local[-1]),
+                seen.last.eq(nest.last),
+                seen.value.eq(job.value),
+                seen.pc.eq(job.pc),
+            ]
+        outside, is_data = Signal(), Signal()
         spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
-        acc = job.local[-1]
+        next_point, point = points.i.payload, points.o.payload
         m.d.comb += [
-            row.eq(nest.address.s0),
-            outside.eq(Mux(acc, row[acc_bits:].any(), row[spad_bits:].any())),
-            is_data.eq((index >= job.data_begin) & (index < job.data_end)),
-            is_open.eq(nest.first[0] & job.reads),
+            outside.eq(Mux(seen.acc, seen.row[acc_bits:].any(), seen.row[spad_bits:].any())),
+            is_data.eq(seen.begun & seen.before_end),
+            points.i.valid.eq(seen_valid),
+            next_point.takes.eq(~outside & is_data),
+            next_point.opens.eq(~outside & ~is_data & seen.first),
+            next_point.pads.eq(~outside & ~is_data & ~seen.first),
+            next_point.outside.eq(outside),
+            next_point.waits.eq(is_data | seen.first),
+            next_point.data.eq(is_data),
+            *(next_point[name].eq(seen[name]) for name in ("row", *common)),
         ]
-        with m.If(point_ready):
-            m.d.sync += [
-                point_valid.eq(nest.valid),
-                takes.eq(nest.valid & ~outside & is_data),
-                opens.eq(nest.valid & ~outside & ~is_data & is_open),
-                pads.eq(nest.valid & ~outside & ~is_data & ~is_open),
-                point.row.eq(row),
-                point.outside.eq(outside),
-                point.waits.eq(is_data | is_open),
-                point.data.eq(is_data),
-                point.acc.eq(acc),
-                point.last.eq(nest.last),
-                point.value.eq(job.value),
-                point.pc.eq(job.pc),
-            ]
 
-        spad_valid, acc_valid, last = Signal(), Signal(), Signal()
-        address = Signal(max(spad_bits, acc_bits), reset_less=True)
-        content = Signal(8 * config.acc_row_bytes, reset_less=True)
-        free, go = Signal(), Signal()
+        # Rows on their way: room for one that a memory does not take at once, so that nothing before asks the memory.
+        write_layout = data.StructLayout(
+            {"addr": max(spad_bits, acc_bits), "data": 8 * config.acc_row_bytes, "acc": 1, "last": 1}
+        )
+        m.submodules.writes = writes = SkidBuffer(write_layout)
+        row, next_row = writes.o.payload, writes.i.payload
+        go = Signal()
         m.d.comb += [
-            self.spad.req.valid.eq(spad_valid),
-            self.spad.req.payload.addr.eq(address),
-            self.spad.req.payload.data.eq(content[-8 * config.spad_row_bytes :]),
-            self.acc.req.valid.eq(acc_valid),
-            self.acc.req.payload.addr.eq(address),
-            self.acc.req.payload.data.eq(content),
-            taken.eq((spad_valid & self.spad.req.ready) | (acc_valid & self.acc.req.ready)),
-            free.eq((~spad_valid | self.spad.req.ready) & (~acc_valid | self.acc.req.ready)),
-            go.eq(free & ((takes & data_rows.payload.good) | (opens & data_rows.payload.inside) | pads)),
-            point_ready.eq(~point_valid | go),
-            data_rows.ready.eq(free & takes & data_rows.payload.good),
-        ]
-        with m.If(free):
-            m.d.sync += [
-                spad_valid.eq(go & ~point.acc),
-                acc_valid.eq(go & point.acc),
-                last.eq(point.last),
-                address.eq(point.row),
-                content.eq(Mux(point.data, data_rows.payload.data, point.value.replicate(config.acc_row_bytes))),
-            ]
-        m.d.sync += landed.eq(taken & last)
+            go.eq(
+                points.o.valid & writes.i.ready
+                & ((point.takes & data_rows.payload.good) | (point.opens & data_rows.payload.inside) | point.pads)
+            ),
+            points.o.ready.eq(go),
+            data_rows.ready.eq(points.o.valid & writes.i.ready & point.takes & data_rows.payload.good),
+            writes.i.valid.eq(go),
+            next_row.addr.eq(point.row),
+            next_row.data.eq(Mux(point.data, data_rows.payload.data, point.value.replicate(config.acc_row_bytes))),
+            next_row.acc.eq(point.acc),
+            next_row.last.eq(point.last),
+            self.spad.req.valid.eq(writes.o.valid & ~row.acc),
+            self.spad.req.payload.addr.eq(row.addr),
+            self.spad.req.payload.data.eq(row.data[-8 * config.spad_row_bytes :]),
+            self.acc.req.valid.eq(writes.o.valid & row.acc),
+            self.acc.req.payload.addr.eq(row.addr),
+            self.acc.req.payload.data.eq(row.data),
+            writes.o.ready.eq(Mux(row.acc, self.acc.req.ready, self.spad.req.ready)),
+            taken.eq(writes.o.valid & writes.o.ready),
+        ]  # fmt: skip
+        m.d.sync += landed.eq(taken & row.last)
 
         # A point that may not be written stays for good. Rows before it have to reach the memory first.
         settle = Signal(range(SETTLE_CYCLES + 1))
@@ -459,12 +462,12 @@ class LoadEngine(wiring.Component):
         m.d.comb += spoiled.eq(
             point.waits & data_rows.valid & ~Mux(point.data, data_rows.payload.good, data_rows.payload.inside)
         )
-        m.d.sync += bad.eq(point_valid & (spoiled | (point.outside & (~point.waits | data_rows.valid))))
+        m.d.sync += bad.eq(points.o.valid & (spoiled | (point.outside & (~point.waits | data_rows.valid))))
         with m.If(taken):
             m.d.sync += settle.eq(SETTLE_CYCLES)
         with m.Elif(settle != 0):
             m.d.sync += settle.eq(settle - 1)
-        with m.If(bad & ~spad_valid & ~acc_valid & (settle == 0) & self.spad.idle & self.acc.idle):
+        with m.If(bad & ~writes.o.valid & (settle == 0) & self.spad.idle & self.acc.idle):
             m.d.sync += [self.fault.valid.eq(1), self.fault.pc.eq(point.pc)]
             with m.If(spoiled):
                 bus_cause = Mux(assembler.bad_decode, Cause.BUS_DECERR, Cause.BUS_SLVERR)

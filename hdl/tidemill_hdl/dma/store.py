@@ -10,7 +10,7 @@ from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import BY_MNEMONIC
 from tidemill_hdl.dma.load import COMPLETIONS, ROW_BITS
-from tidemill_hdl.dma.walk import BurstWalk
+from tidemill_hdl.dma.walk import BurstWalk, piece_layout
 from tidemill_hdl.interfaces import (
     LOCAL_BITS,
     PC_BITS,
@@ -72,7 +72,7 @@ class StoreEngine(wiring.Component):
     write_beat, bus_write_wait, progress : Out(1): events; `progress`: a beat moved, a row was read or a burst
         acknowledged.
 
-    Timing without stalls: first command 6 cycles after `instr`, first beat 11; one beat a cycle, 1 lost between
+    Timing without stalls: first command 7 cycles after `instr`, first beat 12; one beat a cycle, 1 lost between
     transfers at most; `done` 3 cycles after the last response.
     """
 
@@ -107,7 +107,9 @@ class StoreEngine(wiring.Component):
         bus_fault = Signal(data.StructLayout({"valid": 1, "cause": 4, "pc": PC_BITS, "info": 32}))
         run_done = Signal()
         self._intake(m, walk.job, rows, completions.i)
-        self._requests(m, walk.piece, lengths, flying, line_fault)
+        m.submodules.pieces = pieces = SkidBuffer(piece_layout(self.config))
+        wiring.connect(m, walk.piece, pieces.i)
+        self._requests(m, pieces.o, lengths, flying, line_fault)
         self._responses(m, flying, bus_fault, run_done)
         self._rows(m, rows, lengths.o, row_fault)
         self._complete(m, completions.o, run_done)
@@ -146,22 +148,27 @@ class StoreEngine(wiring.Component):
 
     def _intake(self, m: Module, requests: stream.Interface, rows: stream.Interface, done: stream.Interface) -> None:
         """Executes configuration and hands each transfer to the two walks."""
-        m.submodules.instr = intake = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "run": 1}))
+        arrives = data.StructLayout({"instr": EngineInstruction, "run": 1, "stride": 1, "src": 1})
+        m.submodules.instr = intake = SkidBuffer(arrives)
         arriving = layout("st.run")(self.instr.payload.word)
+        kind = intake.o.payload
         m.d.comb += [
             intake.i.valid.eq(self.instr.valid),
             self.instr.ready.eq(intake.i.ready),
             intake.i.payload.instr.eq(self.instr.payload),
             intake.i.payload.run.eq((arriving.opcode == BY_MNEMONIC["st.run"].opcode) & (arriving.n0 != 0)),
         ]
+        for name in ("stride", "src"):
+            m.d.comb += intake.i.payload[name].eq(arriving.opcode == BY_MNEMONIC[f"st.{name}"].opcode)
         word, pc = intake.o.payload.instr.word, intake.o.payload.instr.pc
         s1, s2 = Signal(signed(32)), Signal(signed(32))
         d1, d2 = Signal(signed(16)), Signal(signed(16))
         run = layout("st.run")(word)
-        is_run, fire = Signal(), Signal()
+        is_run, fire, configures = Signal(), Signal(), Signal()
         m.d.comb += [
-            is_run.eq(intake.o.payload.run),
+            is_run.eq(kind.run),
             fire.eq(intake.o.valid & done.ready & (~is_run | (rows.ready & requests.ready)) & ~self.fault.valid),
+            configures.eq(intake.o.valid & done.ready & ~self.fault.valid),
             intake.o.ready.eq(fire),
             done.valid.eq(fire),
             done.payload.run.eq(is_run),
@@ -180,17 +187,17 @@ class StoreEngine(wiring.Component):
         ]
         for payload in (rows.payload, requests.payload):
             m.d.comb += [payload.n1.eq(run.n1), payload.n2.eq(run.n2), payload.pc.eq(pc)]
-        with m.If(fire & (run.opcode == BY_MNEMONIC["st.stride"].opcode)):
+        with m.If(configures & kind.stride):
             stride = layout("st.stride")(word)
             m.d.sync += [s1.eq(stride.s1), s2.eq(stride.s2)]
-        with m.If(fire & (run.opcode == BY_MNEMONIC["st.src"].opcode)):
+        with m.If(configures & kind.src):
             src = layout("st.src")(word)
             m.d.sync += [d1.eq(src.d1), d2.eq(src.d2)]
 
     def _requests(self, m: Module, pieces: stream.Interface, lengths: Queue, flying: Queue, fault: data.View) -> None:
-        """Sends commands, one every other cycle, as the gateway takes them. A burst's beats are allowed (`lengths`)
-        once its command has been taken. A line that may not be stored stops here for good and is reported when the
-        beats of all earlier bursts are out."""
+        """Sends commands, one every other cycle, as the gateway takes them; `flying` has room for all that may fly. A
+        burst's beats are allowed (`lengths`) once its command has been taken. A line that may not be stored stops here
+        for good and is reported when the beats of all earlier bursts are out."""
         config, cmd = self.config, self.bus.cmd
         low = (config.axi_bytes - 1).bit_length()
         piece = pieces.payload
@@ -201,7 +208,7 @@ class StoreEngine(wiring.Component):
         bad, issue, taken, answered = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             bad.eq(piece.window | (piece.offset != 0)),
-            issue.eq(pieces.valid & ~bad & ~valid & flying.i.ready & ~all_fly & ~self.fault.valid),
+            issue.eq(pieces.valid & ~bad & ~valid & ~all_fly & ~self.fault.valid),
             pieces.ready.eq(issue),
             cmd.valid.eq(valid),
             cmd.payload.eq(command),
@@ -256,11 +263,14 @@ class StoreEngine(wiring.Component):
         m.submodules.nest = nest = AddressNest([12, 10, 10], [ROW_BITS])
         waiting = Signal()
         walking = Signal()
-        point_ready = Signal()
         next_job, job = Signal(_RowJob, reset_less=True), Signal(_RowJob, reset_less=True)
+        # A row outside its memory, `poison`, is asked from none, and nothing comes after it.
+        point_layout = data.StructLayout({"row": signed(ROW_BITS), "pc": PC_BITS, "spad": 1, "acc": 1, "poison": 1})
+        m.submodules.points = points = SkidBuffer(point_layout)
+        # While there is no transfer the generator starts anew in every cycle: nothing wide waits to hear of one.
         m.d.comb += [
             jobs.ready.eq(~waiting),
-            nest.start.eq(waiting & ~walking),
+            nest.start.eq(~walking),
             nest.count.c0.eq(next_job.n0),
             nest.count.c1.eq(next_job.n1),
             nest.count.c2.eq(next_job.n2),
@@ -268,48 +278,43 @@ class StoreEngine(wiring.Component):
             nest.stride[0][0].eq(1),
             nest.stride[0][1].eq(job.d1),
             nest.stride[0][2].eq(job.d2),
-            nest.step.eq(nest.valid & point_ready),
+            nest.step.eq(walking & points.i.ready),
         ]
         with m.If(~waiting):
             m.d.sync += [waiting.eq(jobs.valid), next_job.eq(jobs.payload)]
-        with m.Elif(nest.start):
+        with m.Elif(~walking):
             m.d.sync += waiting.eq(0)
-        with m.If(nest.start):
-            m.d.sync += [walking.eq(1), job.eq(next_job)]
+        with m.If(~walking):
+            m.d.sync += [walking.eq(waiting), job.eq(next_job)]
         with m.Elif(nest.step & nest.last):
             m.d.sync += walking.eq(0)
 
-        # A row outside its memory is asked from none, and nothing comes after it.
-        point = Signal(data.StructLayout({"row": signed(ROW_BITS), "pc": PC_BITS}), reset_less=True)
-        point_valid, poisons = Signal(), Signal()
-        from_memory = {"spad": Signal(name="from_spad"), "acc": Signal(name="from_acc")}
         row = Signal(signed(ROW_BITS))
         outside = Signal()
         acc = Signal()
         spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
+        point, next_point = points.o.payload, points.i.payload
         m.d.comb += [
             row.eq(nest.address.s0),
             acc.eq(job.local[-1]),
             outside.eq(Mux(acc, row[acc_bits:].any(), row[spad_bits:].any())),
+            points.i.valid.eq(walking),
+            next_point.row.eq(row),
+            next_point.pc.eq(job.pc),
+            next_point.spad.eq(~outside & ~acc),
+            next_point.acc.eq(~outside & acc),
+            next_point.poison.eq(outside),
         ]
-        with m.If(point_ready):
-            m.d.sync += [
-                point_valid.eq(nest.valid),
-                from_memory["spad"].eq(nest.valid & ~outside & ~acc),
-                from_memory["acc"].eq(nest.valid & ~outside & acc),
-                poisons.eq(nest.valid & outside),
-                point.row.eq(row),
-                point.pc.eq(job.pc),
-            ]
-        with m.Else():
-            m.d.sync += poisons.eq(0)
 
         # Each row requested has its place in the queue of its memory; `order` says which queue is next;
         # it has a place for all of them and for the end.
         spad_row_bits, acc_row_bits = 8 * config.spad_row_bytes, 8 * config.acc_row_bytes
         m.submodules.spad_rows = spad_rows = Queue(unsigned(spad_row_bits), SPAD_AHEAD)
         m.submodules.acc_rows = acc_rows = Queue(unsigned(acc_row_bits), ACC_AHEAD)
-        m.submodules.order = order = Queue(data.StructLayout({"spad": 1, "acc": 1}), SPAD_AHEAD + ACC_AHEAD + 1)
+        source = data.StructLayout({"spad": 1, "acc": 1})
+        m.submodules.order = order = Queue(source, SPAD_AHEAD + ACC_AHEAD + 1)
+        m.submodules.next = next_source = SkidBuffer(source)
+        wiring.connect(m, order.o, next_source.i)
         next_row = Signal(acc_row_bits)
         pop_spad, pop_acc = Signal(), Signal()
         started = {}
@@ -323,7 +328,7 @@ class StoreEngine(wiring.Component):
             request_address = Signal(port.req.payload.shape(), name=f"{name}_address", reset_less=True)
             start = Signal(name=f"{name}_start")
             m.d.comb += [
-                start.eq(from_memory[name] & has_room & (~request | port.req.ready)),
+                start.eq(points.o.valid & point[name] & has_room & (~request | port.req.ready)),
                 port.req.valid.eq(request),
                 port.req.payload.eq(request_address),
                 queue.i.valid.eq(port.rsp_valid),
@@ -339,63 +344,72 @@ class StoreEngine(wiring.Component):
                 m.d.sync += [room.eq(room + 1), has_room.eq(1)]
             started[name] = start
         read = started["spad"] | started["acc"]
+        poison, poisoned = Signal(), Signal()
         m.d.comb += [
-            point_ready.eq(~point_valid | read),
-            order.i.valid.eq(read | poisons),
-            order.i.payload.spad.eq(from_memory["spad"]),
-            order.i.payload.acc.eq(from_memory["acc"]),
+            poison.eq(points.o.valid & point.poison & ~poisoned),
+            points.o.ready.eq(read),
+            order.i.valid.eq(read | poison),
+            order.i.payload.spad.eq(point.spad),
+            order.i.payload.acc.eq(point.acc),
             fault.pc.eq(point.pc),
             fault.info.eq(point.row),
         ]
+        with m.If(poison):
+            m.d.sync += poisoned.eq(1)
 
-        # Rows to beats.
+        # Rows to beats. `row_ends`: no beat of a row is left after the one that `shift` holds, if it holds any.
+        m.submodules.beats = beats = SkidBuffer(unsigned(config.axi_data_width))
+        moves = beats.i.ready
         shift = Signal(acc_row_bits, reset_less=True)
         rest = Signal(range(config.acc_row_bytes // config.axi_bytes), reset_less=True)
-        row_ends = Signal(reset_less=True)
+        row_ends = Signal(init=1)
         holds = Signal()
+        load = Signal()
+        head = next_source.o.payload
+        spad_beats, acc_beats = (n // config.axi_bytes for n in (config.spad_row_bytes, config.acc_row_bytes))
+        m.d.comb += [
+            next_row.eq(Mux(head.acc, acc_rows.o.payload, spad_rows.o.payload)),
+            beats.i.valid.eq(holds),
+            beats.i.payload.eq(shift),
+            spad_rows.o.ready.eq(moves & row_ends & next_source.o.valid & head.spad),
+            acc_rows.o.ready.eq(moves & row_ends & next_source.o.valid & head.acc),
+            pop_spad.eq(spad_rows.o.ready & spad_rows.o.valid),
+            pop_acc.eq(acc_rows.o.ready & acc_rows.o.valid),
+            load.eq(pop_spad | pop_acc),
+            next_source.o.ready.eq(load),
+        ]
+        # Wide: `shift` does not wait for what says whether there is a row to take.
+        with m.If(moves):
+            m.d.sync += shift.eq(Mux(row_ends, next_row, shift[config.axi_data_width :]))
+            with m.If(row_ends):
+                m.d.sync += [
+                    holds.eq(load),
+                    rest.eq(Mux(head.acc, acc_beats - 1, spad_beats - 1)),
+                    row_ends.eq(~load | Mux(head.acc, acc_beats == 1, spad_beats == 1)),
+                ]
+            with m.Else():
+                m.d.sync += [rest.eq(rest - 1), row_ends.eq(rest == 1)]
+
+        # Beats to bursts.
         begins = Signal(init=1)
         at_last = Signal()
         left = Signal(8, reset_less=True)
         left_now = Signal(8)
-        load, send, available, free, last = Signal(), Signal(), Signal(), Signal(), Signal()
-        head = order.o.payload
-        spad_beats, acc_beats = (n // config.axi_bytes for n in (config.spad_row_bytes, config.acc_row_bytes))
+        send, last = Signal(), Signal()
         m.d.comb += [
-            available.eq(order.o.valid & ((head.acc & acc_rows.o.valid) | (head.spad & spad_rows.o.valid))),
-            next_row.eq(Mux(head.acc, acc_rows.o.payload, spad_rows.o.payload)),
-            self.bus.beat.valid.eq(holds & lengths.valid),
-            self.bus.beat.payload.eq(shift),
+            self.bus.beat.valid.eq(beats.o.valid & lengths.valid),
+            self.bus.beat.payload.eq(beats.o.payload),
+            beats.o.ready.eq(lengths.valid & self.bus.beat.ready),
             send.eq(self.bus.beat.valid & self.bus.beat.ready),
-            free.eq(~holds | (send & row_ends)),
-            load.eq(available & free),
-            order.o.ready.eq(load),
-            pop_spad.eq(load & head.spad),
-            pop_acc.eq(load & head.acc),
-            spad_rows.o.ready.eq(free & order.o.valid & head.spad),
-            acc_rows.o.ready.eq(free & order.o.valid & head.acc),
             left_now.eq(Mux(begins, lengths.payload.beats, left)),
             last.eq(Mux(begins, lengths.payload.single, at_last)),
             lengths.ready.eq(send & last),
         ]
-        # Once true, this stays.
-        m.d.sync += fault.valid.eq(order.o.valid & ~head.spad & ~head.acc & ~holds & lengths.valid)
-        with m.If(load):
-            m.d.sync += [
-                holds.eq(1),
-                rest.eq(Mux(head.acc, acc_beats - 1, spad_beats - 1)),
-                row_ends.eq(Mux(head.acc, acc_beats == 1, spad_beats == 1)),
-            ]
-        with m.Elif(send):
-            m.d.sync += [
-                holds.eq(~row_ends),
-                rest.eq(rest - 1),
-                row_ends.eq(rest == 1),
-            ]
-        # Wide: it does not wait for what says whether there is a row to take.
-        with m.If(~holds | send):
-            m.d.sync += shift.eq(Mux(~holds | row_ends, next_row, shift[config.axi_data_width :]))
         with m.If(send):
             m.d.sync += [begins.eq(last), left.eq(left_now - 1), at_last.eq(left_now == 1)]
+        # Once true, this stays.
+        at_poison = next_source.o.valid & ~head.spad & ~head.acc
+        m.d.sync += fault.valid.eq(at_poison & ~holds & ~beats.o.valid & lengths.valid)
 
     def _complete(self, m: Module, completions: stream.Interface, run_done: Signal) -> None:
         """Reports instructions in order, a transfer once its last burst has been acknowledged."""

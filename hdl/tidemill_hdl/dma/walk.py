@@ -79,29 +79,27 @@ class BurstWalk(wiring.Component):
         block_bits = (config.max_burst - 1).bit_length()
         blocks_bits = 12 + config.acc_row_bytes.bit_length() - low - block_bits
 
-        # One transfer at a time; the next is taken by the start of its walk.
+        # One transfer at a time. While there is none the generator starts anew in every cycle, so that nothing wide
+        # waits to hear of the next.
         walking = Signal()
-        start = Signal()
         job = Signal(WalkJob, reset_less=True)
-        m.d.comb += [self.job.ready.eq(~walking), start.eq(self.job.valid & ~walking)]
-        with m.If(start):
-            m.d.sync += job.eq(self.job.payload)
+        m.d.comb += self.job.ready.eq(~walking)
+        with m.If(~walking):
+            m.d.sync += [walking.eq(self.job.valid), job.eq(self.job.payload)]
 
         # Lines, their last bytes, the window check, the split into bursts: all move at once.
         m.submodules.nest = nest = AddressNest([10, 10], [32], stride_bits=32)
         moves = Signal()
         m.d.comb += [
-            nest.start.eq(start),
+            nest.start.eq(~walking),
             nest.count.c0.eq(self.job.payload.n1),
             nest.count.c1.eq(self.job.payload.n2),
             nest.base.s0.eq(self.job.payload.dram),
             nest.stride[0][0].eq(job.s1),
             nest.stride[0][1].eq(job.s2),
-            nest.step.eq(nest.valid & moves),
+            nest.step.eq(walking & moves),
         ]
-        with m.If(start):
-            m.d.sync += walking.eq(1)
-        with m.Elif(nest.step & nest.last):
+        with m.If(nest.step & nest.last):
             m.d.sync += walking.eq(0)
 
         end_valid = Signal()
@@ -121,7 +119,7 @@ class BurstWalk(wiring.Component):
         )
         with m.If(moves):
             m.d.sync += [
-                end_valid.eq(nest.valid),
+                end_valid.eq(walking),
                 end.first.eq(line),
                 end.last.eq(line + Mux(job.acc, acc_size, spad_size)),
                 end.common.acc.eq(job.acc),

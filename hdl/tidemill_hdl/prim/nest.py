@@ -26,11 +26,12 @@ class AddressNest(wiring.Component):
 
     Members
     -------
-    start : In(1): loads bases and counts and begins at the first point in the next cycle; may coincide with the
-        last `step`. Counts are at least 1.
+    start : In(1): loads bases and counts and begins at the first point in the next cycle, whatever is under way; may
+        be held until there is something to walk, and may coincide with the last `step`. Counts are at least 1.
     count : In(struct c0, c1, ...): sampled at `start`.
     base : In(struct s0, s1, ... signed): sampled at `start`.
-    stride : In(array of streams of array of levels): constant from `start` until the walk ends.
+    stride : In(array of streams of array of levels): constant from the cycle after `start` until the walk
+        ends.
     step : In(1): go to the next point; only while `valid`.
     valid : Out(1): the outputs below are a point of the walk.
     address : Out(struct s0, s1, ... signed): registered.

@@ -407,7 +407,7 @@ async def test_latency(dut: SimHandleBase, acc: int) -> None:
     run = {"dst": acc << 15, "dram": 0x20000, "n0": 1, "n1": 1, "n2": 1, "signal": 1}
     bus, ports, completions = await check(dut, Random(params()["seed"]), [("ld.run", run)], Stalls(latency=4))
     command, beat, row, done = bus.command_cycles[0], bus.beat_cycles[-1], ports[acc].cycles[0], completions.done[0][0]
-    assert (command, row - beat, done - row) == (1 + 6, 3, 3), (command, row - beat, done - row)
+    assert (command, row - beat, done - row) == (1 + 7, 3, 3), (command, row - beat, done - row)
 
 
 @cocotb.test()

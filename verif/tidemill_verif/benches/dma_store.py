@@ -355,7 +355,7 @@ async def test_latency(dut: SimHandleBase, acc: int) -> None:
     bus, completions = await check(dut, Random(params()["seed"]), [("st.run", run)], Stalls(latency=4))
     command, beat, done = bus.command_cycles[0], bus.beat_cycles[0], completions.done[0][0]
     cycles = command, beat, done - bus.answer_cycles[0]
-    assert cycles == (1 + 6, 1 + 11, 3), cycles
+    assert cycles == (1 + 7, 1 + 12, 3), cycles
 
 
 @cocotb.test()

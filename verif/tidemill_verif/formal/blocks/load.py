@@ -38,6 +38,7 @@ class LoadHarness(WindowHarness):
         self.prove("fault_ends", late <= 1)
         self.lemma("late", (late == 0) | ((late == 1) & ~valid))
         self.stage_lemmas("dut.walk", dut.window)
+        self.piece_lemmas("dut.pieces", dut.window)
         self.cover("unaligned", valid & (entry.beats == 3) & (dut.window.base == entry.addr + 3))
 
 

@@ -15,7 +15,7 @@ _FILE = "prim/nest.py"
 
 
 class NestHarness(Harness):
-    """Walks with any counts (at least 1), bases and strides, one after the other and at any pace.
+    """Walks with any counts (at least 1), bases and strides, one after the other, also before its end, at any pace.
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class NestHarness(Harness):
         counts = [dut.count[f"c{k}"] for k in levels]
         ends = dut.valid & dut.step & dut.last
         self.assume(dut.valid | ~dut.step)
-        self.assume(~dut.start | ~dut.valid | ends)
         self.assume(~dut.start | Cat(count != 0 for count in counts).all())
-        self.assume(~dut.valid | (dut.stride.as_value() == self.past(dut.stride.as_value(), "stride_before")))
+        same = dut.stride.as_value() == self.past(dut.stride.as_value(), "stride_before")
+        self.assume(~dut.valid | self.past(dut.start, "started") | same)
 
         # The definition: indices that count like nested loops.
         walking = Signal()
@@ -84,6 +84,7 @@ class NestHarness(Harness):
             self.lemma(f"level_{k}", ~walking | Cat(facts).all())
         self.cover("three_levels", ends & Cat(n[k] == 2 for k in levels).all())
         self.cover("back_to_back", ends & dut.start)
+        self.cover("anew", dut.valid & ~dut.last & dut.start)
 
     def _term(self, m: Module, dut: AddressNest, s: int, k: int, index: Value, n: Value, walking: Value) -> Value:
         """index * stride of a level, modulo 2^address_bits."""
@@ -135,6 +136,7 @@ _NUMBER = Twin("number", _FILE, "remaining[k].eq(reload[k])", "remaining[k].eq(r
 _COVERS = {
     "three_levels": "a walk of 2 x 2 x 2 points ends",
     "back_to_back": "a walk starts with the last step of another",
+    "anew": "a walk starts in the middle of another",
 }
 
 PROOFS = (

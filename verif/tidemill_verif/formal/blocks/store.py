@@ -34,6 +34,7 @@ class StoreHarness(WindowHarness):
         inside = (addr >= dut.window.base) & (last_byte <= dut.window.limit)
         self.prove("window", ~command.valid | inside)
         self.stage_lemmas("dut.walk", dut.window)
+        self.piece_lemmas("dut.pieces", dut.window)
 
         # Beats that the commands taken allow, and bursts without an answer.
         taken, sent, answered = (port.valid & port.ready for port in (command, beat, answer))

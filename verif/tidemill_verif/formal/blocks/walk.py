@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 
 from tidemill.config import PRESETS, Config
-from tidemill_hdl.dma.walk import BurstWalk, WalkJob
+from tidemill_hdl.dma.walk import BurstWalk, WalkJob, piece_layout
 from tidemill_hdl.interfaces import PC_BITS
 from tidemill_verif.formal.harness import Harness
 from tidemill_verif.formal.proof import Proof, Twin
@@ -87,6 +87,18 @@ class WindowHarness(Harness):
         fits = (blocks != 0) | (stop >= beat[:block_bits])
         inside = begins & fits & (ends == (blocks == 0)) & self._covers(window, Cat(stop, last_block), offset)
         self.lemma("split", ~valid[2] | (self.inner(f"{path}.outside") & ends) | inside)
+
+    def piece_lemmas(self, path: str, window: data.View) -> None:
+        """What holds of the bursts in the buffer at `path` behind a `BurstWalk`."""
+        layout = piece_layout(self.config)
+        full = [self.inner(f"{path}.{name}") for name in ("o_valid", "spare_full")]
+        self.lemma("pieces", full[0] | ~full[1])
+        for name, present in zip(("front", "spare"), full, strict=True):
+            piece = data.View(layout, self.inner(f"{path}.{name}", layout.size))
+            addr = Cat(piece.addr[: self.low] & 0, piece.addr[self.low :])
+            burst = self.in_page(addr, piece.beats) & self.touches(addr, piece.beats, window)
+            whole = (addr >= window.base) & (addr + (piece.beats + 1) * self.size - 1 <= window.limit)
+            self.lemma(f"piece_{name}", ~present | piece.window | (burst & (whole | (piece.offset != 0))))
 
 
 class WalkHarness(WindowHarness):
