@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill.csr import Cause
 from tidemill.isa import ENGINES, WAIT, Engine
 from tidemill_hdl.interfaces import PC_BITS, Done, EngineInstruction, Fault
-from tidemill_hdl.prim.queue import Queue
+from tidemill_hdl.prim.queue import Queue, SkidBuffer
 
 WEIGHT_LOADER = len(ENGINES)
 """Index of the matrix engine's weight loader among the `done` ports."""
@@ -31,6 +31,7 @@ def _sum(bits: list[Value]) -> Value:
 class Sync(wiring.Component):
     """A queue per engine and the counting semaphores between them.
 
+    A queue holds `queue_depth` instructions, and two more at its head.
     The head of each queue is offered to its engine once every semaphore of its `wait` mask is above zero; all are
     decremented at once at that moment, whether or not the engine takes the instruction at once. If heads that could
     go in the same cycle share a semaphore, the lowest engine goes and the others look again.
@@ -94,14 +95,17 @@ class Sync(wiring.Component):
         offered = Signal(len(ENGINES))
         could_go = Signal(len(ENGINES))
         grant = Signal(len(ENGINES))
+        paid = Signal(len(ENGINES))
         granted = Signal()
         taken = Signal(self.config.semaphores)
-        heads = [Signal(EngineInstruction, name=f"head{i}", reset_less=True) for i in engines]
+        heads = [Signal(EngineInstruction, name=f"head{i}") for i in engines]
         masks = [head.word[WAIT.lo : WAIT.hi + 1] for head in heads]
         taken_in, taken_out = Signal(len(ENGINES)), Signal(len(ENGINES))
         for i in engines:
             queue = Queue(EngineInstruction, self.config.queue_depth)
+            head = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "free": 1}))
             m.submodules[f"queue_{ENGINES[i].name.lower()}"] = queue
+            m.submodules[f"head_{ENGINES[i].name.lower()}"] = head
             port = self.i_instr[i]
             out = self.o_instr[i]
             m.d.comb += [
@@ -109,19 +113,22 @@ class Sync(wiring.Component):
                 queue.i.payload.eq(port.payload),
                 port.ready.eq(queue.i.ready),
                 taken_in[i].eq(port.valid & queue.i.ready),
+                head.i.valid.eq(queue.o.valid),
+                head.i.payload.instr.eq(queue.o.payload),
+                head.i.payload.free.eq(queue.o.payload.word[WAIT.lo : WAIT.hi + 1] == 0),
+                queue.o.ready.eq(head.i.ready),
+                held[i].eq(head.o.valid),
+                heads[i].eq(head.o.payload.instr),
+                offered[i].eq(held[i] & (head.o.payload.free | paid[i])),
                 out.valid.eq(offered[i]),
                 out.payload.eq(heads[i]),
                 taken_out[i].eq(offered[i] & out.ready),
-                queue.o.ready.eq(~held[i] | taken_out[i]),
+                head.o.ready.eq(taken_out[i]),
             ]
-            with m.If(queue.o.ready):
-                m.d.sync += [
-                    heads[i].eq(queue.o.payload),
-                    held[i].eq(queue.o.valid),
-                    offered[i].eq(queue.o.valid & (queue.o.payload.word[WAIT.lo : WAIT.hi + 1] == 0)),
-                ]
-            with m.Elif(grant[i]):
-                m.d.sync += offered[i].eq(1)
+            with m.If(grant[i]):
+                m.d.sync += paid[i].eq(1)
+            with m.Elif(taken_out[i]):
+                m.d.sync += paid[i].eq(0)
 
             # A grant may have taken what this look found, and is subtracted a cycle later: look again.
             m.d.sync += could_go[i].eq(

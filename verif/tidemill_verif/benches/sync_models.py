@@ -52,11 +52,13 @@ def engine_of(port: int) -> int:
 
 
 class _Queue:
-    """An engine's queue and head: `depth` entries, of which the last is at the output, and the instruction offered."""
+    """An engine's queue and head: `depth` entries, of which the last is at the output, the instruction offered and a
+    place before it, which takes the output's entry without a look at the engine."""
 
     def __init__(self, depth: int) -> None:
         self.inner: deque[int] = deque()
         self.output: int | None = None
+        self.next: int | None = None
         self.head: int | None = None
         self.offered = False
         self._depth = depth
@@ -78,8 +80,10 @@ class _Queue:
 
     def step(self, entry: int | None, taken: bool, granted: bool) -> None:
         """One edge: `entry` comes in, the head was taken by the engine, or may go."""
+        if self.next is None:
+            self.next, self.output = self.output, None
         if self.head is None or taken:
-            self.head, self.output = self.output, None
+            self.head, self.next = self.next, None
             self.offered = self.head is not None and not self.mask
         elif granted:
             self.offered = True

@@ -106,6 +106,11 @@ class SemaphoreHarness(Harness):
             self.lemma(f"count_{s}", ~clean | Cat(facts).all())
         self.lemma("overflow_comes", dirty | (self.inner("dut.overflow", _SEMAPHORES) == too_many))
         for i in range(_N):
+            name, paid = ENGINES[i].name.lower(), self.inner("dut.paid", _N)[i]
+            entries = [self.inner(f"dut.head_{name}.{entry}", _HEAD_BITS + 1) for entry in ("front", "spare")]
+            full = [held[i], self.inner(f"dut.head_{name}.spare_full")]
+            flags = [~has | (entry[-1] == (_mask(entry) == 0)) for has, entry in zip(full, entries, strict=True)]
+            self.lemma(f"free_{i}", Cat(flags).all() & (held[i] | ~full[1]) & (~paid | (held[i] & (wants[i] != 0))))
             goes = held[i] & ~offered[i] & ((wants[i] & ~above) == 0)
             waits = ~held[i] | offered[i] | (wants[i] != 0)
             self.lemma(f"goes_{i}", (~(clean & could_go[i]) | goes) & (~offered[i] | held[i]) & waits)
@@ -163,19 +168,23 @@ class EngineQueueHarness(Harness):
         just_done = self.past(done, "just_done")
         self.prove("idle", dut.idle[e] == ((waiting == 0) & (running == 0) & (just_done == 0)))
 
-        full = [self.inner("dut.held", _N)[e]]
-        full += [self.inner(f"dut.queue_{name}.buffer.{entry}") for entry in ("o_valid", "spare_full")]
-        places = [f"dut.head{e}", f"dut.queue_{name}.buffer.front", f"dut.queue_{name}.buffer.spare"]
-        entries = [self.inner(place, _HEAD_BITS) for place in places]
-        self.lemma("entries", (waiting == sum(full)) & (full[1] | ~full[2]))
-        where = Mux(full[0], ahead, ahead + 1)
+        buffers = (f"dut.head_{name}", f"dut.queue_{name}.buffer")
+        full = [self.inner(f"{buffer}.{entry}") for buffer in buffers for entry in ("o_valid", "spare_full")]
+        bits = (_HEAD_BITS + 1, _HEAD_BITS)
+        entries = [
+            self.inner(f"{buffer}.{entry}", size)[:_HEAD_BITS]
+            for buffer, size in zip(buffers, bits, strict=True)
+            for entry in ("front", "spare")
+        ]
+        self.lemma("entries", (waiting == sum(full)) & (full[0] | ~full[1]) & (full[2] | ~full[3]))
+        where = Mux(full[1] | (full[0] & (ahead == 0)), ahead, Mux(full[0], ahead + 1, ahead + 2))
         self.lemma("value", ~marked | ((ahead < waiting) & (Array(entries)[where] == value)))
         self.lemma("offered", ~sink.valid | full[0])
         entered, finished = self.inner(f"dut.entered{e}"), self.inner(f"dut.finished{e}", range(len(ports) + 1))
         known = self.inner(f"dut.known{e}", 8)
         self.lemma("known", (finished == just_done) & ((known + entered - finished)[:8] == (waiting + running)[:8]))
         self.cover("all_done", dut.idle[e] & self.past(just_done != 0, "done_before") & (value[:8] == 0x41))
-        self.cover("full", waiting == 3)
+        self.cover("full", waiting == 4)
 
 
 _SEMAPHORE_SAYS = {
@@ -193,12 +202,12 @@ _SEMAPHORE_SAYS = {
         for e in ENGINES[1:]
     },
 }
-_STABLE = "queue.o.ready.eq(~held[i] | taken_out[i])"
+_STABLE = "head.o.ready.eq(taken_out[i])"
 _LOST = "added.eq(_sum([port.valid & port.signal[s] for port in self.done]))"
 _LESS = "added.eq(Cat(port.valid & port.signal[s] for port in self.done).any())"
 _CLASH = "could_go[i] & ~(could_go[:i] & overlaps).any()"
 _SEMAPHORE_TWINS = (
-    *(Twin(f"stable_{e.name.lower()}", _FILE, _STABLE, "queue.o.ready.eq(1)") for e in ENGINES),
+    *(Twin(f"stable_{e.name.lower()}", _FILE, _STABLE, "head.o.ready.eq(1)") for e in ENGINES),
     Twin("never_below_zero", _FILE, "& ~(masks[i] & ~above_zero).any()", "& (masks[i] & above_zero).any()"),
     Twin("exclusive", _FILE, _CLASH, "could_go[i]"),
     Twin("overflow", _FILE, "overflow[s].eq(total > largest)", "overflow[s].eq(total > largest + 1)"),
@@ -211,11 +220,11 @@ _QUEUE_SAYS = {
     "idle": "`idle` says that every dispatched instruction is complete, from the second cycle after its `done`",
 }
 _QUEUE_TWINS = (
-    Twin("order", _FILE, "heads[i].eq(queue.o.payload),", "heads[i].eq(port.payload),"),
-    Twin("no_invention", _FILE, "held[i].eq(queue.o.valid),", "held[i].eq(queue.o.valid | offered[i]),"),
+    Twin("order", _FILE, "payload.instr.eq(queue.o.payload),", "payload.instr.eq(port.payload),"),
+    Twin("no_invention", _FILE, "head.i.valid.eq(queue.o.valid),", "head.i.valid.eq(queue.o.valid | offered[i]),"),
     Twin("idle", _FILE, "(known == 0) & ~entered", "known == 0"),
 )
-_QUEUE_COVERS = {"all_done": "an instruction passes and completes", "full": "three instructions wait"}
+_QUEUE_COVERS = {"all_done": "an instruction passes and completes", "full": "four instructions wait"}
 
 PROOFS = (
     Proof(
