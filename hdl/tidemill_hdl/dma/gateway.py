@@ -159,7 +159,9 @@ class Gateway(wiring.Component):
         with m.Elif(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
 
-        m.submodules.w = w = ResetInserter(quiesce & (outstanding == 0))(SkidBuffer(store.beat.payload.shape()))
+        forget = Signal()
+        m.d.sync += forget.eq(quiesce & self.quiesce & (outstanding == 0))
+        m.submodules.w = w = ResetInserter(forget)(SkidBuffer(store.beat.payload.shape()))
         position = Signal(8)
         send, last = Signal(), Signal()
         m.d.comb += [

@@ -29,6 +29,8 @@ ROW_BITS = 28
 """Signed bits that hold every row a transfer can name."""
 COMPLETIONS = 8
 """Instructions of an engine under way at once."""
+FINE_BITS = 2
+"""Bits of a line's offset in its beat that the second step of the alignment cuts."""
 SETTLE_CYCLES = 2
 """A write port's `idle` counts from this many cycles after the last transfer."""
 
@@ -51,8 +53,8 @@ _RowJob = data.StructLayout(
 
 def flying_layout(config: Config) -> data.StructLayout:
     """A burst in flight: its piece, and what the beats' way asks of it. `single`: one beat; `primes`: its first beat
-    only begins the line's first word."""
-    return data.StructLayout({"piece": piece_layout(config), "single": 1, "primes": 1})
+    only begins the line's first word; `whole`: the line begins with a beat."""
+    return data.StructLayout({"piece": piece_layout(config), "single": 1, "primes": 1, "whole": 1})
 
 
 def _row_layout(config: Config) -> data.StructLayout:
@@ -98,8 +100,13 @@ class RowAssembler(wiring.Component):
         burst, beat = self.burst.payload, self.beat.payload
         piece = burst.piece
 
-        # Align: a word is the end of the beat before and the begin of this one.
-        word_layout = data.StructLayout({"data": width, "error": 1, "window": 1, "acc": 1})
+        # Align: a word is the end of the beat before and the begin of this one. It is cut in two steps: from a multiple
+        # of `1 << fine_bits` bytes on, then, behind the buffer, from the byte.
+        fine_bits = min(FINE_BITS, (config.axi_bytes - 1).bit_length())
+        coarse = 8 << fine_bits
+        word_layout = data.StructLayout(
+            {"data": width + coarse - 8, "fine": fine_bits, "error": 1, "window": 1, "acc": 1}
+        )
         m.submodules.words = words = SkidBuffer(word_layout)
         word = words.i.payload
         begins = Signal(init=1)
@@ -131,12 +138,13 @@ class RowAssembler(wiring.Component):
                 previous_error.eq(primes & beat.resp[1]),
             ]
         both = Cat(previous, beat.data)
-        with m.Switch(piece.offset):
-            with m.Case(0):
-                m.d.comb += word.data.eq(beat.data)
-            for i in range(1, config.axi_bytes):
+        m.d.comb += word.fine.eq(piece.offset)
+        with m.If(burst.whole):
+            m.d.comb += word.data.eq(beat.data)
+        with m.Else(), m.Switch(piece.offset[fine_bits:]):
+            for i in range(config.axi_bytes >> fine_bits):
                 with m.Case(i):
-                    m.d.comb += word.data.eq(both[8 * i : 8 * i + width])
+                    m.d.comb += word.data.eq(both[coarse * i :])
 
         # The first bad row is the one that stops the engine.
         caught = Signal()
@@ -145,6 +153,11 @@ class RowAssembler(wiring.Component):
 
         # Gather: words enter at the top.
         word = words.o.payload
+        cut = Signal(width)
+        with m.Switch(word.fine):
+            for i in range(1 << fine_bits):
+                with m.Case(i):
+                    m.d.comb += cut.eq(word.data[8 * i :])
         content = Signal(8 * config.acc_row_bytes, reset_less=True)
         full, good, inside, error = Signal(), Signal(), Signal(), Signal()
         spad_last = config.spad_row_bytes // config.axi_bytes - 1
@@ -171,7 +184,7 @@ class RowAssembler(wiring.Component):
                 count.eq(next_count),
                 at_spad_last.eq(next_count == spad_last),
                 at_acc_last.eq(next_count == acc_last),
-                content.eq(Cat(content, word.data)[width:]),
+                content.eq(Cat(content, cut)[width:]),
             ]
         with m.Elif(self.row.ready):
             m.d.sync += [full.eq(0), good.eq(0), inside.eq(0)]
@@ -334,6 +347,7 @@ class LoadEngine(wiring.Component):
             flying.i.payload.piece.eq(piece),
             flying.i.payload.single.eq(piece.beats == 0),
             flying.i.payload.primes.eq(piece.first & (piece.offset != 0)),
+            flying.i.payload.whole.eq(piece.offset == 0),
             bus.cmd.valid.eq(command_valid),
             bus.cmd.payload.eq(command),
             finish.eq(flying.o.valid & flying.o.ready),

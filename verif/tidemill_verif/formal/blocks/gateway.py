@@ -334,7 +334,7 @@ _WRITE_TWINS = (
     Twin("w_stable", _FILE, "send.eq((~axi.wvalid | axi.wready) &", "send.eq((~axi.wvalid | axi.wready | quiesce) &"),
     Twin("w_last", _FILE, "Mux(last, 0, position + 1)", "Mux(last & ~quiesce, 0, position + 1)"),
     Twin("w_data", _FILE, "axi.wdata.eq(w.o.payload)", "axi.wdata.eq(store.beat.payload)"),
-    Twin("w_quiet", _FILE, "ResetInserter(quiesce & (outstanding == 0))", "ResetInserter(quiesce)", depth=18),
+    Twin("w_quiet", _FILE, "quiesce & self.quiesce & (outstanding == 0)", "quiesce & self.quiesce", depth=18),
     Twin("w_strobes", _FILE, "axi.wstrb.eq(w.o.valid.replicate(config.axi_bytes))", "axi.wstrb.eq(-1)"),
     Twin("w_quiet", _FILE, "outstanding + accept - finished)\n        m.d.comb += none.eq(outstanding == 0)",
          "outstanding + accept - finished)\n        m.d.comb += none.eq(outstanding[1:] == 0)"),
