@@ -246,18 +246,21 @@ class Frontend(wiring.Component):
         loop_count = Signal(16, reset_less=True)
         loop_end = Signal(PC_BITS, reset_less=True)
         loop_long = Signal(reset_less=True)
-        skip = Signal(reset_less=True)
+        nothing = Signal(2, reset_less=True)
+        skip = Signal()
         settle = Signal(range(SETTLE_CYCLES + 1))
         idle = Signal(len(ENGINES))
         drained = Signal()
         awaited = Mux(kind.halt, (1 << len(ENGINES)) - 1, word[_FENCE_ENGINES])
         occupied = Signal(SLOTS)
+        odd, carry = count ^ a[:16], Cat(Const(0, 1), count | a[:16])
+        m.d.comb += skip.eq(nothing.all())
         m.d.sync += [
             shifted.eq(a << (word[_AMOUNT] & 0b11000)),
             loop_count.eq(count + a[:16]),
             loop_end.eq(at.pc + word[_LOOP_LENGTH]),
-            # A sum is zero where each bit is the carry that zero bits below it make.
-            skip.eq(kind.loop & ~second_go & ((count ^ a[:16]) == ((count | a[:16]) << 1)[:16])),
+            # A sum is zero where each bit is the carry that zero bits below it make: in both its halves.
+            nothing.eq(Cat((odd[i : i + 8] == carry[i : i + 8]) & kind.loop & ~second_go for i in (0, 8))),
             second.eq((kind.fence | kind.halt) & ~second_go),
             idle.eq(self.idle),
             drained.eq((settle == 0) & ~occupied.any() & ((idle | ~awaited).all())),
