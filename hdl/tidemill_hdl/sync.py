@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
@@ -95,7 +95,7 @@ class Sync(wiring.Component):
         offered = Signal(len(ENGINES))
         could_go = Signal(len(ENGINES))
         grant = Signal(len(ENGINES))
-        paid = Signal(len(ENGINES))
+        next_free = Signal(len(ENGINES), reset_less=True)
         granted = Signal()
         taken = Signal(self.config.semaphores)
         heads = [Signal(EngineInstruction, name=f"head{i}") for i in engines]
@@ -103,32 +103,34 @@ class Sync(wiring.Component):
         taken_in, taken_out = Signal(len(ENGINES)), Signal(len(ENGINES))
         for i in engines:
             queue = Queue(EngineInstruction, self.config.queue_depth)
-            head = SkidBuffer(data.StructLayout({"instr": EngineInstruction, "free": 1}))
+            head = SkidBuffer(EngineInstruction)
             m.submodules[f"queue_{ENGINES[i].name.lower()}"] = queue
             m.submodules[f"head_{ENGINES[i].name.lower()}"] = head
             port = self.i_instr[i]
             out = self.o_instr[i]
+            free = queue.o.payload.word[WAIT.lo : WAIT.hi + 1] == 0
             m.d.comb += [
                 queue.i.valid.eq(port.valid),
                 queue.i.payload.eq(port.payload),
                 port.ready.eq(queue.i.ready),
                 taken_in[i].eq(port.valid & queue.i.ready),
                 head.i.valid.eq(queue.o.valid),
-                head.i.payload.instr.eq(queue.o.payload),
-                head.i.payload.free.eq(queue.o.payload.word[WAIT.lo : WAIT.hi + 1] == 0),
+                head.i.payload.eq(queue.o.payload),
                 queue.o.ready.eq(head.i.ready),
                 held[i].eq(head.o.valid),
-                heads[i].eq(head.o.payload.instr),
-                offered[i].eq(held[i] & (head.o.payload.free | paid[i])),
+                heads[i].eq(head.o.payload),
                 out.valid.eq(offered[i]),
                 out.payload.eq(heads[i]),
                 taken_out[i].eq(offered[i] & out.ready),
                 head.o.ready.eq(taken_out[i]),
             ]
-            with m.If(grant[i]):
-                m.d.sync += paid[i].eq(1)
-            with m.Elif(taken_out[i]):
-                m.d.sync += paid[i].eq(0)
+            # Moves with the buffer: whether its entries wait for nothing.
+            with m.If(head.i.ready):
+                m.d.sync += next_free[i].eq(free)
+            with m.If(~held[i] | taken_out[i]):
+                m.d.sync += offered[i].eq(Mux(head.i.ready, queue.o.valid & free, next_free[i]))
+            with m.Elif(grant[i]):
+                m.d.sync += offered[i].eq(1)
 
             # A grant may have taken what this look found, and is subtracted a cycle later: look again.
             m.d.sync += could_go[i].eq(

@@ -56,7 +56,7 @@ class Timing:
     dma_config: int = 5
     """From a configuration or sync instruction leaving the load or store queue to its completion."""
 
-    load_setup: int = 3
+    load_setup: int = 4
     """From ld.run leaving the queue to its first read request."""
     load_line: int = 1
     """The request generator's extra cycles per line."""
@@ -70,7 +70,7 @@ class Timing:
     """Cycles of the data channel lost between transfers."""
     load_pipeline: int = 8
     """From the last beat to the last row being visible, done included."""
-    store_setup: int = 3
+    store_setup: int = 4
     """From st.run leaving the queue to its first write request."""
     store_line: int = 1
     """The request generator's extra cycles per line."""

@@ -106,11 +106,9 @@ class SemaphoreHarness(Harness):
             self.lemma(f"count_{s}", ~clean | Cat(facts).all())
         self.lemma("overflow_comes", dirty | (self.inner("dut.overflow", _SEMAPHORES) == too_many))
         for i in range(_N):
-            name, paid = ENGINES[i].name.lower(), self.inner("dut.paid", _N)[i]
-            entries = [self.inner(f"dut.head_{name}.{entry}", _HEAD_BITS + 1) for entry in ("front", "spare")]
-            full = [held[i], self.inner(f"dut.head_{name}.spare_full")]
-            flags = [~has | (entry[-1] == (_mask(entry) == 0)) for has, entry in zip(full, entries, strict=True)]
-            self.lemma(f"free_{i}", Cat(flags).all() & (held[i] | ~full[1]) & (~paid | (held[i] & (wants[i] != 0))))
+            buffer, free = f"dut.head_{ENGINES[i].name.lower()}", self.inner("dut.next_free", _N)[i]
+            known = free == (_mask(self.inner(f"{buffer}.spare", _HEAD_BITS)) == 0)
+            self.lemma(f"free_{i}", ~self.inner(f"{buffer}.spare_full") | (held[i] & known))
             goes = held[i] & ~offered[i] & ((wants[i] & ~above) == 0)
             waits = ~held[i] | offered[i] | (wants[i] != 0)
             self.lemma(f"goes_{i}", (~(clean & could_go[i]) | goes) & (~offered[i] | held[i]) & waits)
@@ -170,12 +168,7 @@ class EngineQueueHarness(Harness):
 
         buffers = (f"dut.head_{name}", f"dut.queue_{name}.buffer")
         full = [self.inner(f"{buffer}.{entry}") for buffer in buffers for entry in ("o_valid", "spare_full")]
-        bits = (_HEAD_BITS + 1, _HEAD_BITS)
-        entries = [
-            self.inner(f"{buffer}.{entry}", size)[:_HEAD_BITS]
-            for buffer, size in zip(buffers, bits, strict=True)
-            for entry in ("front", "spare")
-        ]
+        entries = [self.inner(f"{buffer}.{entry}", _HEAD_BITS) for buffer in buffers for entry in ("front", "spare")]
         self.lemma("entries", (waiting == sum(full)) & (full[0] | ~full[1]) & (full[2] | ~full[3]))
         where = Mux(full[1] | (full[0] & (ahead == 0)), ahead, Mux(full[0], ahead + 1, ahead + 2))
         self.lemma("value", ~marked | ((ahead < waiting) & (Array(entries)[where] == value)))
@@ -220,7 +213,7 @@ _QUEUE_SAYS = {
     "idle": "`idle` says that every dispatched instruction is complete, from the second cycle after its `done`",
 }
 _QUEUE_TWINS = (
-    Twin("order", _FILE, "payload.instr.eq(queue.o.payload),", "payload.instr.eq(port.payload),"),
+    Twin("order", _FILE, "head.i.payload.eq(queue.o.payload),", "head.i.payload.eq(port.payload),"),
     Twin("no_invention", _FILE, "head.i.valid.eq(queue.o.valid),", "head.i.valid.eq(queue.o.valid | offered[i]),"),
     Twin("idle", _FILE, "(known == 0) & ~entered", "known == 0"),
 )
