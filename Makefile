@@ -110,6 +110,7 @@ arrays: $(STAMP) ## Cells and clock of the array in several shapes, alone on an 
 gates: $(STAMP) ## Synthesized NPU, cell by cell, against the simulator: digits and random programs; wrong cells
 	$(BIN)/python -m tidemill_fpga.gate_level --family ecp5 --preset tiny --programs 50 --images 3 --wrong 16
 	$(BIN)/python -m tidemill_fpga.gate_level --family ice40up5k --preset tiny --programs 50 --images 3
+	$(BIN)/python -m tidemill_fpga.gate_level --family ice40up5k --preset micro --programs 50 --images 3
 
 equiv: $(STAMP) ## Proofs that mapped blocks are equivalent to their RTL
 	$(BIN)/python -m tidemill_fpga.gate_level.equivalence

@@ -154,7 +154,7 @@ def test_the_command_fails_with_the_seeds_that_fail(tmp_path: Path) -> None:
         (["--seed", "x"], "'x' is not a valid integer"),
         (["--programs", "0"], "0 is not in the range"),
         (["--minutes", "0"], "0.0 is not in the range"),
-        (["--preset", "huge"], "'huge' is not one of 'tiny'"),
+        (["--preset", "huge"], "'huge' is not one of 'micro', 'tiny'"),
         (["--jobs", "0"], "0 is not in the range"),
     ],
 )

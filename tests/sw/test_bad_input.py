@@ -128,10 +128,10 @@ def test_files_that_are_no_arrays(directory: Path) -> None:
         (["run", "k.tmb", "--out", "C=none/c.npy"], "none: No such file or directory"),
         (["run", "k.tmb", "--device", "fpga"], "unknown device 'fpga'; known devices: gates, iss, rtl, uart"),
         (["gemm", "--device", "fpga"], "unknown device 'fpga'; known devices: gates, iss, rtl, uart"),
-        (["gemm", "--preset", "huge"], "'huge' is not one of 'tiny', 'small', 'base', 'large'."),
+        (["gemm", "--preset", "huge"], "'huge' is not one of 'micro', 'tiny', 'small', 'base', 'large'."),
         (["gemm", "-M", "0"], "0 is not in the range 1<=x<=65536."),
         (["asm", "none.s"], "none.s: No such file or directory"),
-        (["asm", "none.s", "--preset", "huge"], "'huge' is not one of 'tiny', 'small', 'base', 'large'."),
+        (["asm", "none.s", "--preset", "huge"], "'huge' is not one of 'micro', 'tiny', 'small', 'base', 'large'."),
         (["disasm", "k.tmb", "-o", "none/k.s"], "none: No such file or directory"),
         (["disasm", "k.tmb", "-o", "."], ".: Is a directory"),
         (["fly"], "No such command 'fly'."),
@@ -169,7 +169,7 @@ def test_a_program_for_another_configuration() -> None:
 
 
 def test_unknown_presets_and_devices() -> None:
-    with pytest.raises(tm.ConfigError, match="unknown preset 'huge'; known presets: tiny, small, base, large"):
+    with pytest.raises(tm.ConfigError, match="unknown preset 'huge'; known presets: micro, tiny, small, base, large"):
         tm.open("iss", preset="huge")
     with pytest.raises(tm.DeviceError, match="unknown device 'fpga'; known devices: gates, iss, rtl, uart"):
         tm.open("fpga")

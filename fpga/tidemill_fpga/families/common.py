@@ -10,12 +10,15 @@ from tidemill.config import Config
 from tidemill_fpga.families.family import FitError
 from tidemill_hdl.frontend.fetch import Slot
 from tidemill_hdl.prim.multiplier import Multiplier
+from tidemill_hdl.sequential.assembler import FILE_WORDS, TARGET_BITS, WORD_BITS
+from tidemill_hdl.sequential.registers import MemoryMap
 from tidemill_hdl.vector.post import TABLE_ENTRIES
 
 
 def wide_multipliers(config: Config) -> int:
-    """Multipliers of 16 bits and more: four a requantizer lane, one a lane of the vector ALU."""
-    return 4 * config.requant_lanes + config.cols
+    """Multipliers of 16 bits and more: four a requantizer lane, one a lane of the vector ALU. A sequential NPU has
+    none."""
+    return 0 if config.sequential else 4 * config.requant_lanes + config.cols
 
 
 def check_wide_multipliers(config: Config, part: str, blocks: int) -> None:
@@ -34,13 +37,17 @@ def check_block_rams(
     def rams(width: int, depth: int) -> int:
         return min(-(-width // columns) * -(-depth // rows) for rows, columns in geometries)
 
-    needed = (
-        config.spad_banks * rams(8 * config.rows, config.spad_rows // config.spad_banks)
-        + config.acc_banks * rams(32 * config.cols, config.acc_rows // config.acc_banks)
-        + config.requant_lanes * rams(32, TABLE_ENTRIES)
-        + rams(Slot.size, config.ibuf_depth)
-        + rams(config.axi_data_width, memory * 8 // config.axi_data_width)
-    )
+    if config.sequential:
+        needed = rams(WORD_BITS, MemoryMap.of(config).words) + rams(WORD_BITS, 1 << TARGET_BITS)
+        needed += 2 * rams(WORD_BITS, FILE_WORDS)
+    else:
+        needed = (
+            config.spad_banks * rams(8 * config.rows, config.spad_rows // config.spad_banks)
+            + config.acc_banks * rams(32 * config.cols, config.acc_rows // config.acc_banks)
+            + config.requant_lanes * rams(32, TABLE_ENTRIES)
+            + rams(Slot.size, config.ibuf_depth)
+        )
+    needed += rams(config.axi_data_width, memory * 8 // config.axi_data_width)
     if needed > blocks:
         raise FitError(
             f"configuration {config.name!r} with {memory} bytes of memory needs {needed} block RAMs; "

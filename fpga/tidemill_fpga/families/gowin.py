@@ -135,7 +135,8 @@ class Gowin(NextpnrFamily):
         if device.dsp:
             check_wide_multipliers(config, self._die, device.dsp)
         check_block_rams(config, memory, self._die, device.rams, _GEOMETRIES)
-        if device.flip_flops < _TINY_FLIP_FLOPS and _at_least(config, preset("tiny")):
+        parallel = not config.sequential
+        if parallel and device.flip_flops < _TINY_FLIP_FLOPS and _at_least(config, preset("tiny")):
             raise FitError(
                 f"configuration {config.name!r} needs {_TINY_FLIP_FLOPS:,} flip-flops or more; "
                 f"{self._die} has {device.flip_flops:,}"

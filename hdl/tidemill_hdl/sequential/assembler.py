@@ -47,19 +47,18 @@ class Op(enum.IntEnum):
     SRL = 7
     SRA = 8
     HIGH = 9
-    CYCLES = 10
-    INDEX = 11
-    LOAD = 12
-    STORE = 13
-    MUL = 14
-    TAKE = 15
-    READ = 16
-    WRITE = 17
-    GIVE = 18
-    RESPONSE = 19
-    ROW = 20
-    WEIGHTS = 21
-    REPORT = 22
+    INDEX = 10
+    LOAD = 11
+    STORE = 12
+    MUL = 13
+    TAKE = 14
+    READ = 15
+    WRITE = 16
+    GIVE = 17
+    RESPONSE = 18
+    ROW = 19
+    WEIGHTS = 20
+    REPORT = 21
     BR = 24
     CALL = 25
     RET = 26
@@ -230,10 +229,6 @@ class Assembler:
     def high(self, d: Reg) -> None:
         """d = high word of the latest product."""
         self._emit(Op.HIGH, d, 0, 0)
-
-    def cycles(self, d: Reg) -> None:
-        """d = cycles of this program."""
-        self._emit(Op.CYCLES, d, 0, 0)
 
     def index(self, a: Operand, b: Operand = 0) -> None:
         """Index register = low 8 bits of a + b."""

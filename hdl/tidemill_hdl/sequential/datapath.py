@@ -22,14 +22,14 @@ class Arithmetic(wiring.Component):
     -------
     op : In(5): an `Op`.
     a, b : In(32)
-    high, cycles : In(32): what `HIGH` and `CYCLES` give.
+    high : In(32): what `HIGH` gives.
     sum : Out(32): a + b or a - b; of `STORE` a + 1.
-    result : Out(32): of operations up to `CYCLES`, and of `STORE`.
+    result : Out(32): of operations up to `HIGH`, and of `STORE`.
     negative, carry, less : Out(1): flags, as in `assembler.Flag`.
     """
 
     def __init__(self) -> None:
-        word = {name: In(WORD_BITS) for name in ("a", "b", "high", "cycles")}
+        word = {name: In(WORD_BITS) for name in ("a", "b", "high")}
         flags = {name: Out(1) for name in ("negative", "carry", "less")}
         super().__init__({"op": In(OP_BITS), **word, "sum": Out(WORD_BITS), "result": Out(WORD_BITS), **flags})
 
@@ -75,8 +75,6 @@ class Arithmetic(wiring.Component):
                 m.d.comb += self.result.eq(shifted)
             with m.Case(Op.HIGH):
                 m.d.comb += self.result.eq(self.high)
-            with m.Case(Op.CYCLES):
-                m.d.comb += self.result.eq(self.cycles)
             with m.Default():
                 m.d.comb += self.result.eq(self.sum)
         m.d.comb += [

@@ -13,7 +13,7 @@ from tidemill_hdl.sequential.assembler import WORD_BITS, Report
 from tidemill_hdl.sequential.registers import CSR_WORDS, UNMAPPED
 
 _HARDWARE = ("CONTROL", "STATUS", "IRQ_ENABLE", "IRQ_STATUS")
-"""Registers that are flip-flops; their words in the register file stay zero."""
+"""Registers that are flip-flops, as CYCLES is; their words in the register file stay zero."""
 _FILE = tuple(
     register.offset // 4 for register in CSRS if register.access is Access.RW and register.name not in _HARDWARE
 )
@@ -44,7 +44,6 @@ class Host(wiring.Component):
     start : Out(1): the host has started a program; until `Report.STARTED`.
     trap : Out(1): a soft reset; until `trapped`.
     trapped : In(1)
-    cycles : Out(32): since the latest `Report.STARTED`, until the program's end or error.
     """
 
     def __init__(self) -> None:
@@ -63,7 +62,6 @@ class Host(wiring.Component):
                 "start": Out(1),
                 "trap": Out(1),
                 "trapped": In(1),
-                "cycles": Out(WORD_BITS),
             }
         )
 
@@ -137,7 +135,9 @@ class Host(wiring.Component):
             if all(word in UNMAPPED for word in range(first, first + 4)):
                 hidden |= self.address[2:] == first // 4
         with m.If(read):
-            m.d.sync += bus.rdata.eq(Mux(hidden, 0, self.r_data | Mux(r_beyond, 0, shown)))
+            m.d.sync += bus.rdata.eq(Mux(hidden, 0, self.r_data | shown))
+            with m.If(~r_beyond & (self.address == csr.counter_offsets()["CYCLES"] // 4)):
+                m.d.sync += bus.rdata.eq(self._cycles)
         return m
 
     def _write(self, m: Module, data: Signal, strobe: Signal, written: Signal, booting: Signal) -> None:
@@ -178,11 +178,12 @@ class Host(wiring.Component):
         with m.If(written & (self.address == csr.offset("IRQ_ENABLE") // 4) & strobe[0]):
             m.d.sync += enabled.eq(data)
 
+        self._cycles = cycles = Signal(WORD_BITS)
         # Not from the doorbell on: the sequencer may still be busy with its own start.
         with m.If(self.start):
-            m.d.sync += self.cycles.eq(0)
+            m.d.sync += cycles.eq(0)
         with m.Elif(states["busy"] & ~states["error"]):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
+            m.d.sync += cycles.eq(cycles + 1)
         with m.If(self.trapped):
             m.d.sync += self.trap.eq(0)
         with m.If(changes[Report.IDLE]):

@@ -188,7 +188,6 @@ class SequentialNpu(wiring.Component):
             arithmetic.a.eq(a),
             arithmetic.b.eq(b),
             arithmetic.high.eq(product.high),
-            arithmetic.cycles.eq(host.cycles),
             product.a.eq(a),
             product.b.eq(b),
             product.start.eq(executing & doing(Op.MUL)),
@@ -201,7 +200,7 @@ class SequentialNpu(wiring.Component):
         with m.If(executing & doing(Op.INDEX)):
             m.d.sync += index.eq(arithmetic.sum)
 
-        writes_now = (op <= Op.CYCLES) | doing(Op.STORE)
+        writes_now = (op <= Op.HIGH) | doing(Op.STORE)
         writes_late = doing(Op.LOAD, Op.MUL, Op.TAKE)
         m.d.comb += [
             file.d.eq(number_d),

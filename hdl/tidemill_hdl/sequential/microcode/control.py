@@ -96,7 +96,6 @@ def _end(u: Assembler) -> None:
     u.ret()
 
     u.label("halted")
-    u.cycles(r.csr_register("CYCLES"))
     u.report(Report.DONE | Report.IDLE)
     u.go("idle")
 
@@ -111,7 +110,6 @@ def _end(u: Assembler) -> None:
     u.mov(r.csr_register("ERROR_INFO"), r.INFO)
     u.sll(r.T0, r.EXECUTED, 4)
     u.add(r.csr_register("ERROR_PC"), r.T0, r.csr_register("PROG_ADDR"))
-    u.cycles(r.csr_register("CYCLES"))
     u.report(Report.ERROR)
     u.call("drain")
     u.report(Report.IDLE)
