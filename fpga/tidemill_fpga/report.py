@@ -28,6 +28,7 @@ from tidemill_hdl.matrix.array import SystolicArray
 from tidemill_hdl.matrix.engine import MatrixEngine
 from tidemill_hdl.memory.accumulators import Accumulators
 from tidemill_hdl.memory.scratchpad import Scratchpad
+from tidemill_hdl.sequential.sequencer import SequentialNpu
 from tidemill_hdl.sync import Sync
 from tidemill_hdl.vector.engine import VectorEngine
 from tidemill_verif.cache import build_once, content_key
@@ -46,6 +47,8 @@ UNITS: dict[str, Callable[[Config], wiring.Component]] = {
     "accumulators": Accumulators,
 }
 """The NPU's units, and the array alone."""
+SEQUENTIAL_UNITS: dict[str, Callable[[Config], wiring.Component]] = {"sequential": SequentialNpu}
+"""The only unit of a sequential NPU."""
 
 UNIT_MHZ = 200.0
 """Clock that routing a unit alone aims at."""
@@ -88,11 +91,13 @@ class UnitClock:
     routed: Routed
 
 
-def unit_clocks(board: Board, config: Config, progress: Progress, units: Iterable[str] = UNITS) -> Iterable[UnitClock]:
-    """Clock and cells of each unit alone on the board's device, seed 1; cached by content. Raises `ToolError`."""
+def unit_clocks(board: Board, config: Config, progress: Progress, units: Iterable[str] = ()) -> Iterable[UnitClock]:
+    """Clock and cells of each unit alone (of `units` where given) on the board's device, seed 1; cached by content.
+    Raises `ToolError`."""
     family = board.family
-    for name in units:
-        top = Alone(UNITS[name](config))
+    known = SEQUENTIAL_UNITS if config.sequential else UNITS
+    for name in units or known:
+        top = Alone(known[name](config))
         design = rtlil.convert(
             top, name="top", ports=[top.i, top.o], platform=SimpleNamespace(**family.hooks(config)), emit_src=False
         )

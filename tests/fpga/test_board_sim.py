@@ -93,6 +93,15 @@ def test_selftest_passes(server: BoardServer) -> None:
     assert "PASS: 7 of 7 tests" in result.output
 
 
+def test_a_board_with_the_sequential_npu_passes_the_selftest() -> None:
+    with closing(Board(tm.preset("micro"), memory=64 << 10)) as small, BoardServer(small) as server:
+        device = f"uart:{server.port}?patience=0.5"
+        arguments = ["selftest", "--device", device, "--preset", "micro", "--memory", "512", "--images", "0"]
+        result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "PASS: 7 of 7 tests" in result.output
+
+
 def test_random_faults_do_no_harm(board: Board) -> None:
     trials = run_campaign(board, 6, seed=3)
     assert [str(trial) for trial in trials if not trial.harmless] == []
