@@ -208,7 +208,7 @@ def test_products() -> None:
             await ctx.tick()
             ctx.set(dut.start, 0)
             cycles = 1
-            while not ctx.get(dut.done):
+            while not ctx.get(dut.done) and cycles < 20:
                 await ctx.tick()
                 cycles += 1
             assert cycles == 9
@@ -249,7 +249,7 @@ def test_rows_of_the_array_and_their_cycles() -> None:
                 ctx.set(dut.start, 0)
                 ctx.set(dut.r_data, int(x.view(np.uint32)[0, 0]))
                 cycles = 0
-                while ctx.get(dut.busy):
+                while ctx.get(dut.busy) and cycles < 20:
                     await step()
                     cycles += 1
                 assert cycles == (9 if accumulate else 6)
