@@ -8,7 +8,7 @@ JOBS ?= 2
 PRESETS ?= small base
 BOARD ?= ulx3s-85f
 BLOCK ?= all
-FUZZ ?= tiny:2000 small:2000 base:10000
+FUZZ ?= micro:2000 tiny:2000 small:2000 base:10000
 SEED ?= 0
 export TIDEMILL_CACHE ?= $(CURDIR)/build/cache
 export TIDEMILL_RESULTS ?= $(CURDIR)/build/results
@@ -69,8 +69,8 @@ fuzz: $(STAMP) ## Random programs, hardware against simulator: FUZZ lists preset
 		$(BIN)/tidemill fuzz --preset $${part%:*} --programs $${part#*:} --seed $(SEED) --jobs $(JOBS) || exit 1; \
 	done
 
-illegal: $(STAMP) ## Random illegal programs: 2,000 each on tiny, small and base, seeds from SEED
-	@for preset in tiny small base; do \
+illegal: $(STAMP) ## Random illegal programs: 2,000 each on micro, tiny, small and base, seeds from SEED
+	@for preset in micro tiny small base; do \
 		$(BIN)/tidemill fuzz --illegal --preset $$preset --programs 2000 --seed $(SEED) --jobs $(JOBS) || exit 1; \
 	done
 
