@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from amaranth.hdl import C, Cat, Module, Mux, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,46 +17,38 @@ from tidemill_hdl.prim.multiplier import Multiplier
 from tidemill_hdl.vector.requantizer import add_with_carry
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the operations decide on, of one lane, two cycles after the operands.
+class Term(enum.Enum):
+    """What an operation's result is; `LIMITED`: a within the limits of the clamp, `TOTAL`: a + b or, with `subtract`,
+    a - b, `PRODUCT`: of the low halves, `SHIFTED`: a by b & 31, with `left` to the left."""
 
-    less : a < b, for entries with `subtract`. below, above : a is outside the clamp's limits.
-    """
-
-    less: Value
-    below: Value
-    above: Value
+    A = "a"
+    LIMITED = "limited"
+    TOTAL = "total"
+    PRODUCT = "product"
+    LESSER = "lesser"
+    GREATER = "greater"
+    SHIFTED = "shifted"
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One ALU operation: which term is its result under which condition (at most one holds), and what the terms'
-    shared hardware has to do.
+    """One ALU operation: its result, and what the terms' shared hardware has to do (LESSER, GREATER: `subtract`)."""
 
-    Terms: a, b; total: a + b or, with `subtract`, a - b; product, of the low halves; low, high: the limits of the
-    clamp; shifted: a shifted by b & 31, with `left` to the left.
-    """
-
-    take: dict[str, Callable[[Facts], Value]]
+    term: Term
     subtract: bool = False
     left: bool = False
 
 
-def _always(_: Facts) -> Value:
-    return C(1, 1)
-
-
 OPERATIONS: dict[str, Operation] = {
-    "vx.add": Operation({"total": _always}),
-    "vx.sub": Operation({"total": _always}, subtract=True),
-    "vx.mul": Operation({"product": _always}),
-    "vx.min": Operation({"a": lambda f: f.less, "b": lambda f: ~f.less}, subtract=True),
-    "vx.max": Operation({"b": lambda f: f.less, "a": lambda f: ~f.less}, subtract=True),
-    "vx.shl": Operation({"shifted": _always}, left=True),
-    "vx.shr": Operation({"shifted": _always}),
-    "vx.clamp": Operation({"low": lambda f: f.below, "high": lambda f: f.above, "a": lambda f: ~f.below & ~f.above}),
-    "vx.maxpool": Operation({"a": _always}),
+    "vx.add": Operation(Term.TOTAL),
+    "vx.sub": Operation(Term.TOTAL, subtract=True),
+    "vx.mul": Operation(Term.PRODUCT),
+    "vx.min": Operation(Term.LESSER, subtract=True),
+    "vx.max": Operation(Term.GREATER, subtract=True),
+    "vx.shl": Operation(Term.SHIFTED, left=True),
+    "vx.shr": Operation(Term.SHIFTED),
+    "vx.clamp": Operation(Term.LIMITED),
+    "vx.maxpool": Operation(Term.A),
 }
 """Every ALU operation by its mnemonic; its window fold is `isa.Op.combine`."""
 
@@ -95,6 +88,24 @@ def outside(m: Module, name: str, value: Value, low: Value, high: Value) -> Outs
     return Outside(*flags)
 
 
+@dataclass(frozen=True)
+class _Control:
+    """The instruction, decoded: registers. What `Operation` says of it; the term, `left` and `right` for a shift,
+    `plain` for a or its limits; how windows fold."""
+
+    subtract: Signal
+    left: Signal
+    right: Signal
+    limit: Signal
+    plain: Signal
+    lesser: Signal
+    greater: Signal
+    total: Signal
+    product: Signal
+    compare: Signal
+    least: Signal
+
+
 class VectorAlu(wiring.Component):
     """Elementwise operation and window fold of rows, all lanes side by side.
 
@@ -104,8 +115,8 @@ class VectorAlu(wiring.Component):
 
     Members
     -------
-    opcode : In(8): the instruction, one of `ALU_OPS`; like `low` and `high` constant from two cycles before the first
-        row to the last result.
+    opcode : In(8): the instruction, one of `ALU_OPS`; like `low` and `high` constant from three cycles before the
+        first row to the last result.
     low, high : In(signed 8): limits of vx.clamp, low <= high.
     valid : In(1): an operand row pair is taken in this cycle.
     first, final : In(1): the pair opens, closes a window.
@@ -139,25 +150,33 @@ class VectorAlu(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # The instruction, decoded into registers that stay while its rows pass.
+        # The instruction, decoded in two steps into registers that stay while its rows pass.
         selected = {op.mnemonic: Signal(name="is_" + op.mnemonic.removeprefix("vx.")) for op in ALU_OPS}
-        subtract = Signal()
-        left = Signal()
-        fold = {combine: Signal(name=f"fold_{combine.value}") for combine in Combine}
-
-        def any_of(condition: Callable[[str], bool]) -> Value:
-            return Cat(self.opcode == op.opcode for op in ALU_OPS if condition(op.mnemonic)).any()
-
         m.d.sync += [selected[op.mnemonic].eq(self.opcode == op.opcode) for op in ALU_OPS]
-        m.d.sync += [
-            subtract.eq(any_of(lambda name: OPERATIONS[name].subtract)),
-            left.eq(any_of(lambda name: OPERATIONS[name].left)),
-        ]
-        for combine, flag in fold.items():
-            m.d.sync += flag.eq(Cat(self.opcode == op.opcode for op in ALU_OPS if op.combine is combine).any())
+        control = _Control(*(Signal(name=name) for name in _Control.__annotations__))
 
-        negate = Signal()  # lanes whose fold compares enter it complemented
-        m.d.sync += negate.eq(~fold[Combine.SUM])
+        def of(*terms: Term) -> Value:
+            return Cat(flag for name, flag in selected.items() if OPERATIONS[name].term in terms).any()
+
+        def among(condition: Callable[[Operation], bool]) -> Value:
+            return Cat(flag for name, flag in selected.items() if condition(OPERATIONS[name])).any()
+
+        def folds(combine: Combine) -> Value:
+            return Cat(selected[op.mnemonic] for op in ALU_OPS if op.combine is combine).any()
+
+        m.d.sync += [
+            control.subtract.eq(among(lambda operation: operation.subtract)),
+            control.left.eq(among(lambda operation: operation.left)),
+            control.right.eq(among(lambda operation: operation.term is Term.SHIFTED and not operation.left)),
+            control.limit.eq(of(Term.LIMITED)),
+            control.plain.eq(of(Term.A, Term.LIMITED)),
+            control.lesser.eq(of(Term.LESSER)),
+            control.greater.eq(of(Term.GREATER)),
+            control.total.eq(of(Term.TOTAL)),
+            control.product.eq(of(Term.PRODUCT)),
+            control.compare.eq(~folds(Combine.SUM)),
+            control.least.eq(folds(Combine.MIN)),
+        ]
 
         valid = Signal(4)
         first = Signal(4)
@@ -169,18 +188,14 @@ class VectorAlu(wiring.Component):
             self.o_valid.eq(valid[-1] & final[-1]),
         ]
         for lane in range(self.config.cols):
-            result = self._operate(m, lane, selected, subtract, left, negate)
-            folded = Signal(signed(32), name=f"folded{lane}", reset_less=True)
+            result = self._operate(m, lane, control)
+            folded = fold(m, str(lane), valid[-1], first[-1], result, control.compare, control.least)
             m.d.comb += self.o[lane].eq(folded)
-            with m.If(valid[-1]):
-                m.d.sync += folded.eq(fold_step(folded, result, first[-1], negate, fold[Combine.MIN]))
         return m
 
-    def _operate(
-        self, m: Module, lane: int, selected: dict[str, Signal], subtract: Value, left: Value, negate: Value
-    ) -> Signal:
-        """Four stages: the operands; the terms; the shifter's end beside the choice of a term; the result, which is
-        returned, complemented if `negate`."""
+    def _operate(self, m: Module, lane: int, control: _Control) -> Signal:
+        """Four stages: the operands; the terms; the choice among them begun; the result, which is returned,
+        complemented if `compare`."""
 
         def register(name: str, shape: ShapeLike) -> Signal:
             return Signal(shape, name=f"{name}{lane}", reset_less=True)
@@ -194,13 +209,14 @@ class VectorAlu(wiring.Component):
             multiplier.b.eq(self.b[lane][:16].as_signed()),
         ]
         # Left shifts are right shifts of the mirrored word.
-        word = Mux(left, Cat(reversed(a_in)), Cat(a_in))
+        word = Mux(control.left, Cat(reversed(a_in)), Cat(a_in))
         fill, fine, half_shifted = register("fill", 1), register("fine", 3), register("half_shifted", 32)
-        fill_in = ~left & a_in[31]
+        fill_in = ~control.left & a_in[31]
         for level in (16, 8):
             take = b_in[level.bit_length() - 1]
             word = Mux(take, Cat(word[level:], fill_in.replicate(level)), word)
         wide_a, wide_b = Cat(a_in, a_in[31]), Cat(b_in, b_in[31])
+        subtract = control.subtract
         m.d.sync += [
             a_in.eq(self.a[lane]),
             b_in.eq(self.b[lane]),
@@ -213,48 +229,51 @@ class VectorAlu(wiring.Component):
         ]
         clamp = outside(m, f"a{lane}", a_in, self.low, self.high)
 
+        # What is one instruction's only is ready here; of a and b one is taken in the next stage.
         word = half_shifted
         for level in (4, 2, 1):
             word = Mux(fine[level.bit_length() - 1], Cat(word[level:], fill.replicate(level)), word)
-        shifted = register("shifted", 32)
-        m.d.sync += shifted.eq(Mux(left, Cat(reversed(word)), word))
-        facts = Facts(less=total[32], below=clamp.below, above=clamp.above)
-        terms = {"a": a, "b": b, "total": total, "product": multiplier.p, "low": self.low, "high": self.high}
-        # One AND-OR level over the terms instead of a priority chain.
-        choice: Value = C(0, 32)
-        for term, value in terms.items():
-            chosen = Signal(name=f"takes_{term}{lane}")
-            m.d.comb += chosen.eq(
-                Cat(
-                    flag & OPERATIONS[name].take[term](facts)
-                    for name, flag in selected.items()
-                    if term in OPERATIONS[name].take
-                ).any()
-            )
-            wide = Signal(signed(32), name=f"{term}_term{lane}")
-            m.d.comb += wide.eq(value)
-            choice = choice | (wide & chosen.replicate(32))
-        chosen_term = register("chosen", 32)
-        result = register("result", signed(32))
-        shifts = Cat(flag for name, flag in selected.items() if "shifted" in OPERATIONS[name].take).any()
+        shifted, number = register("shifted", 32), register("number", 32)
+        limited, other = register("limited", signed(32)), register("other", signed(32))
+        takes_limited, takes_other = register("takes_limited", 1), register("takes_other", 1)
+        below, above = Signal(name=f"below{lane}"), Signal(name=f"above{lane}")
+        m.d.comb += [below.eq(control.limit & clamp.below), above.eq(control.limit & clamp.above)]
+        less = total[32]
         m.d.sync += [
-            chosen_term.eq(choice),
-            result.eq((chosen_term | (shifted & shifts.replicate(32))) ^ negate.replicate(32)),
+            shifted.eq((Cat(reversed(word)) & control.left.replicate(32)) | (Cat(word) & control.right.replicate(32))),
+            number.eq((total[:32] & control.total.replicate(32)) | (multiplier.p & control.product.replicate(32))),
+            limited.eq(Mux(below, self.low, Mux(above, self.high, a))),
+            other.eq(b),
+            takes_limited.eq(control.plain | (control.lesser & less) | (control.greater & ~less)),
+            takes_other.eq((control.lesser & ~less) | (control.greater & less)),
         ]
+
+        result = register("result", signed(32))
+        chosen = (Cat(limited) & takes_limited.replicate(32)) | (Cat(other) & takes_other.replicate(32))
+        m.d.sync += result.eq((chosen | number | shifted) ^ control.compare.replicate(32))
         return result
 
 
-def fold_step(folded: Value, value: Value, first: Value, compare: Value, least: Value) -> Value:
-    """The next fold of 32 bits: `value` if `first`; else the sum, or with `compare` the lesser (`least`) or greater of
-    both. One carry chain adds and compares, so with `compare` the value comes complemented."""
-    total = add_with_carry(Cat(folded, folded[31]), Cat(value, value[31]), compare, 33)
-    wins = total[32] ^ least
-    # No multiplexers: Yosys would make the one that keeps the fold a clock enable, behind the whole chain.
-    return (
-        (total[:32] & (~first & ~compare).replicate(32))
-        | (folded[:32] & (~first & compare & ~wins).replicate(32))
-        | ((value[:32] ^ compare.replicate(32)) & (first | (compare & wins)).replicate(32))
-    ).as_signed()
+def fold(m: Module, name: str, valid: Value, first: Value, value: Value, compare: Value, least: Value) -> Value:
+    """The fold, 32 bits, of the values that came with `valid` since the one with `first`, from the cycle after: their
+    sum, or with `compare` the least (`least`) or greatest. With `compare` the values come complemented.
+
+    One carry chain adds and compares. What a comparison decides is a register, and the choice is made at the entry of
+    the next step: nothing wide waits for the whole chain.
+    """
+    kept = Signal(32, name=f"kept{name}", reset_less=True)
+    offered = Signal(32, name=f"offered{name}", reset_less=True)
+    wins = Signal(name=f"wins{name}", reset_less=True)
+    folded = (kept & ~wins.replicate(32)) | (offered & wins.replicate(32))
+    before = folded & ~first.replicate(32)
+    total = add_with_carry(Cat(before, before[31]), Cat(value, value[31]), compare, 33)
+    with m.If(valid):
+        m.d.sync += [
+            kept.eq((total[:32] & ~compare.replicate(32)) | (before & compare.replicate(32))),
+            offered.eq(Cat(value) ^ compare.replicate(32)),
+            wins.eq(compare & (first | (total[32] ^ least))),
+        ]
+    return folded.as_signed()
 
 
 def sign_extend(row: Value, config: Config) -> Value:

@@ -35,9 +35,6 @@ _RESULTS = 16
 """Rows kept between ALU and writer."""
 _DESTINATIONS = 64
 """Destination rows kept from issue to write: more than all rows that reads, ALU and post path can hold."""
-_SETTLE_CYCLES = 2
-"""A write port's `idle` counts from this many cycles after the last transfer."""
-
 _LEVELS = ("k0", "k1", "n0", "n1")
 """The address generator's loops, innermost first."""
 
@@ -124,11 +121,22 @@ class VectorEngine(wiring.Component):
         counts = Signal(data.StructLayout(count_shapes), init=dict.fromkeys(_LEVELS, 1))
         strides = {stream_name: Signal(Strides, name=f"strides_{stream_name}") for stream_name in ("a", "b", "d")}
         zero_point, preshift = Signal(signed(8)), Signal(5)
-        low, qmax = Signal(signed(8), init=-128), Signal(signed(8), init=127)
+        qmin, qmax = Signal(signed(8), init=-128), Signal(signed(8), init=127)
         mode = Signal(2, init=RequantMode.TFLITE)
+        # An upper limit below the lower one wins; settled long before the next instruction's first row.
+        crossed = Signal()
+        low = Signal(signed(8), init=-128)
+        m.d.sync += [crossed.eq(qmin > qmax), low.eq(Mux(crossed, qmax, qmin))]
 
-        is_param, is_table, is_alu = (Signal(name=name, reset_less=True) for name in ("is_param", "is_table", "is_alu"))
-        is_load = is_param | is_table
+        # The instruction, decoded while it is taken.
+        is_op = {
+            name: Signal(name="is_" + name.removeprefix("vx."), reset_less=True)
+            for name in ("vx.param", "vx.lut", "vx.dims", "vx.astride", "vx.bstride", "vx.quant")
+        }
+        is_param = is_op["vx.param"]
+        is_alu, is_load, configures = (
+            Signal(name=name, reset_less=True) for name in ("is_alu", "is_load", "configures")
+        )
 
         kind = Signal(PostKind)
         use_b = Signal()
@@ -138,6 +146,8 @@ class VectorEngine(wiring.Component):
         loading = Signal()
         a_wrong_space = Signal()
         start = Signal()
+        started = Signal()
+        m.d.sync += started.eq(start)
         stride_a = Signal(Strides, reset_less=True)  # of this instruction
 
         m.d.comb += [
@@ -172,39 +182,35 @@ class VectorEngine(wiring.Component):
             spad_bits, acc_bits = (config.spad_rows - 1).bit_length(), (config.acc_rows - 1).bit_length()
             return Mux(accumulators, row[acc_bits:].any(), row[spad_bits:].any())
 
-        point = Signal(
-            data.StructLayout({"a": signed(17), "b": signed(17), "d": signed(17), "first": 1, "final": 1}),
-            reset_less=True,
-        )
-        waiting = Signal()
-        legal = Signal()
-        bad_a, bad_b = Signal(reset_less=True), Signal(reset_less=True)
+        fields = {"a": signed(17), "b": signed(17), "d": signed(17), "first": 1, "final": 1}
+        flags = {"legal": 1, "bad_a": 1, "bad_b": 1}
+        m.submodules.checked = checked = SkidBuffer(data.StructLayout(fields | flags))
+        point = checked.o.payload
+        waiting = checked.o.valid
         step = Signal()
-        a_outside, b_outside = Signal(), Signal()
+        a_outside, b_outside, d_outside = Signal(), Signal(), Signal()
         m.d.comb += [
             a_outside.eq(outside(address.s0, a_acc) | a_wrong_space),
             b_outside.eq(use_b & outside(address.s1, b_acc)),
-            nest.step.eq(nest.valid & (step | ~waiting)),
+            d_outside.eq(closes & ~loading & outside(address.s2, to_acc)),
+            checked.i.valid.eq(nest.valid),
+            checked.i.payload.legal.eq(~(a_outside | b_outside | d_outside)),
+            checked.i.payload.bad_a.eq(a_outside),
+            checked.i.payload.bad_b.eq(b_outside),
+            checked.i.payload.a.eq(address.s0),
+            checked.i.payload.b.eq(address.s1),
+            checked.i.payload.d.eq(address.s2),
+            checked.i.payload.first.eq(nest.first[1]),
+            checked.i.payload.final.eq(closes),
+            nest.step.eq(nest.valid & checked.i.ready),
+            checked.o.ready.eq(step),
         ]
-        with m.If(step | ~waiting):
-            d_outside = closes & ~loading & outside(address.s2, to_acc)
-            m.d.sync += [
-                waiting.eq(nest.valid),
-                legal.eq(nest.valid & ~(a_outside | b_outside | d_outside)),
-                bad_a.eq(a_outside),
-                bad_b.eq(b_outside),
-                point.a.eq(address.s0),
-                point.b.eq(address.s1),
-                point.d.eq(address.s2),
-                point.first.eq(nest.first[1]),
-                point.final.eq(closes),
-            ]
 
         # ---- issue: one point a cycle while every queue has room, that of this cycle and the next included
         space = Signal()
         m.d.sync += space.eq((points.level < _READS - 1) & (destinations.level < _DESTINATIONS - 1))
         m.d.comb += [
-            step.eq(legal & space & reader_a.address.ready & reader_b.address.ready),
+            step.eq(waiting & point.legal & space & reader_a.address.ready & reader_b.address.ready),
             reader_a.address.valid.eq(step),
             reader_a.address.payload.eq(point.a),
             reader_b.address.valid.eq(step & use_b),
@@ -218,33 +224,44 @@ class VectorEngine(wiring.Component):
 
         # ---- operands to the ALU; rows between here and `results.level` are covered by the margin
         room = Signal()
-        m.d.sync += room.eq(results.level < _RESULTS - alu.latency - 3)
+        m.d.sync += room.eq(results.level < _RESULTS - alu.latency - 4)
         consume = Signal()
         m.d.comb += [
-            consume.eq(points.o.valid & reader_a.row.valid & (reader_b.row.valid | ~use_b) & room),
+            # The point of a row came long before it.
+            consume.eq(reader_a.present & (reader_b.present | ~use_b) & room),
             points.o.ready.eq(consume),
-            reader_a.row.ready.eq(consume),
-            reader_b.row.ready.eq(consume & use_b),
+            reader_a.take.eq(consume),
+            reader_b.take.eq(consume & use_b),
+            reader_b.number.eq(number_b),
+            reader_b.fill.eq(started & ~use_b),
             alu.opcode.eq(alu_opcode),
             alu.low.eq(low),
             alu.high.eq(qmax),
-            alu.valid.eq(consume),
-            alu.first.eq(points.o.payload.first),
-            alu.final.eq(points.o.payload.final),
-            alu.a.eq(reader_a.row.payload),
+            alu.a.eq(reader_a.row),
+            alu.b.eq(reader_b.row),
             results.i.valid.eq(alu.o_valid),
             results.i.payload.eq(alu.o),
         ]
-        for lane in range(config.cols):
-            m.d.comb += alu.b[lane].eq(Mux(use_b, reader_b.row.payload[lane], number_b))
+        m.d.sync += [
+            alu.valid.eq(consume),
+            alu.first.eq(points.o.payload.first),
+            alu.final.eq(points.o.payload.final),
+        ]
 
         # ---- results to the writer, directly or through the post path
         direct = Signal()
         m.d.sync += direct.eq(kind == PostKind.NONE)
-        written = Signal()
+        row = Signal(row_layout, reset_less=True)
+        full = Signal()
         write_ready = Mux(to_acc, self.acc_w.req.ready, spad_out.i.ready)
-        source_valid = Mux(direct, results.o.valid, post.o.valid) & destinations.o.valid
-        source = Mux(direct, Value.cast(results.o.payload), Value.cast(post.o.payload))
+        moves = Signal()
+        written = Signal()
+        m.d.comb += [moves.eq(~full | write_ready), written.eq(full & write_ready)]
+        with m.If(moves):
+            m.d.sync += [
+                full.eq(Mux(direct, results.o.valid, post.o.valid)),
+                row.eq(Mux(direct, Value.cast(results.o.payload), Value.cast(post.o.payload))),
+            ]
         m.d.comb += [
             post.kind.eq(kind),
             post.mode.eq(mode),
@@ -255,15 +272,15 @@ class VectorEngine(wiring.Component):
             post.high.eq(qmax),
             post.i.valid.eq(results.o.valid & ~direct),
             post.i.payload.eq(results.o.payload),
-            self.acc_w.req.valid.eq(source_valid & to_acc),
+            results.o.ready.eq(Mux(direct, moves, post.i.ready)),
+            post.o.ready.eq(moves & ~direct),
+            # The destination of a row came long before it, and stays until it is written.
+            self.acc_w.req.valid.eq(full & to_acc),
             self.acc_w.req.payload.addr.eq(destinations.o.payload),
-            Value.cast(self.acc_w.req.payload.data).eq(source),
-            spad_out.i.valid.eq(source_valid & ~to_acc),
+            self.acc_w.req.payload.data.eq(row),
+            spad_out.i.valid.eq(full & ~to_acc),
             spad_out.i.payload.addr.eq(destinations.o.payload),
-            Value.cast(spad_out.i.payload.data).eq(narrow(source, config)),
-            written.eq(source_valid & write_ready),
-            results.o.ready.eq(Mux(direct, destinations.o.valid & write_ready, post.i.ready)),
-            post.o.ready.eq(destinations.o.valid & write_ready & ~direct),
+            Value.cast(spad_out.i.payload.data).eq(narrow(Value.cast(row), config)),
             destinations.o.ready.eq(written | post.loaded),
         ]
         m.d.comb += [
@@ -280,29 +297,34 @@ class VectorEngine(wiring.Component):
         m.d.sync += empty.eq(
             ~start
             & ~step
-            & ~Mux(waiting, legal, nest.valid)
+            & ~Mux(waiting, point.legal, nest.valid)
             & ~points.o.valid
             & (points.level == 0)
             & (destinations.level == 0)
             & ~spad_out.o.valid
         )
-        settle = Signal(range(_SETTLE_CYCLES + 1))
-        m.d.sync += [self.done.valid.eq(0), self.done.signal.eq(common.signal)]
-
-        def finish() -> None:
-            m.d.sync += self.done.valid.eq(1)
-            m.next = "idle"
+        # The last write is two cycles past when `empty` shows it, so `idle` counts; it is looked at a cycle later.
+        quiet = Signal()
+        m.d.sync += quiet.eq(self.spad_w.idle & self.acc_w.idle)
+        m.d.sync += [self.done.valid.eq(0), self.done.signal.eq(common.signal), start.eq(0)]
+        m.d.comb += [self.fault.cause.eq(Cause.LOCAL_RANGE), self.fault.pc.eq(pc)]
+        # In time for `valid`: the illegal point waits since long.
+        m.d.sync += self.fault.info.eq(Mux(point.bad_a, point.a, Mux(point.bad_b, point.b, point.d)))
 
         with m.FSM() as fsm:
             m.d.comb += self.instr.ready.eq(fsm.ongoing("idle"))
             with m.State("idle"):
                 offered = layout("vx.sync")(self.instr.payload.word).opcode
+                takes = {name: offered == BY_MNEMONIC[name].opcode for name in is_op}
+                loads = takes["vx.param"] | takes["vx.lut"]
                 m.d.sync += [
                     word.eq(self.instr.payload.word),
                     pc.eq(self.instr.payload.pc),
+                    *(flag.eq(takes[name]) for name, flag in is_op.items()),
                     is_alu.eq(offered[4]),
-                    is_param.eq(offered == BY_MNEMONIC["vx.param"].opcode),
-                    is_table.eq(offered == BY_MNEMONIC["vx.lut"].opcode),
+                    is_load.eq(loads),
+                    configures.eq(~offered[4] & ~loads),
+                    start.eq(self.instr.valid & (offered[4] | loads)),
                 ]
                 with m.If(self.instr.valid):
                     m.next = "decode"
@@ -324,50 +346,35 @@ class VectorEngine(wiring.Component):
                         Mux(is_alu, operation.post, Mux(is_param, PostKind.LOAD_PARAM.value, PostKind.LOAD_LUT.value))
                     ),
                 ]
-                with m.Switch(common.opcode):
-                    with m.Case(BY_MNEMONIC["vx.dims"].opcode):
-                        m.d.sync += [counts[level].eq(getattr(dims, level)) for level in _LEVELS]
-                        m.d.sync += [strides["d"].n0.eq(dims.d0), strides["d"].n1.eq(dims.d1)]
-                    for operand in ("a", "b"):
-                        fields = layout(f"vx.{operand}stride")(word)
-                        with m.Case(BY_MNEMONIC[f"vx.{operand}stride"].opcode):
-                            m.d.sync += [strides[operand][level].eq(getattr(fields, level)) for level in _LEVELS]
-                    with m.Case(BY_MNEMONIC["vx.quant"].opcode):
-                        m.d.sync += [
-                            zero_point.eq(quant.zero_point),
-                            preshift.eq(quant.preshift),
-                            mode.eq(quant.mode),
-                            qmax.eq(quant.qmax),
-                            # An upper limit below the lower one wins.
-                            low.eq(Mux(quant.qmin > quant.qmax, quant.qmax, quant.qmin)),
-                        ]
-                with m.If(is_alu | is_load):
-                    m.d.comb += start.eq(1)
-                    m.next = "run"
+                with m.If(is_op["vx.dims"]):
+                    m.d.sync += [counts[level].eq(getattr(dims, level)) for level in _LEVELS]
+                    m.d.sync += [strides["d"].n0.eq(dims.d0), strides["d"].n1.eq(dims.d1)]
+                for operand in ("a", "b"):
+                    fields = layout(f"vx.{operand}stride")(word)
+                    with m.If(is_op[f"vx.{operand}stride"]):
+                        m.d.sync += [strides[operand][level].eq(getattr(fields, level)) for level in _LEVELS]
+                with m.If(is_op["vx.quant"]):
+                    m.d.sync += [
+                        zero_point.eq(quant.zero_point),
+                        preshift.eq(quant.preshift),
+                        mode.eq(quant.mode),
+                        qmin.eq(quant.qmin),
+                        qmax.eq(quant.qmax),
+                    ]
+                with m.If(configures):
+                    m.d.sync += self.done.valid.eq(1)
+                    m.next = "idle"
                 with m.Else():
-                    finish()
-            with m.State("run"):
-                m.d.sync += settle.eq(_SETTLE_CYCLES)
-                with m.If(empty):
-                    with m.If(loading & ~waiting):
-                        finish()
-                    with m.Else():
-                        m.next = "settle"
-            with m.State("settle"):
-                with m.If(settle != 0):
-                    m.d.sync += settle.eq(settle - 1)
-                with m.Elif(self.spad_w.idle & self.acc_w.idle):
-                    # A point that still waits has an illegal row.
-                    with m.If(waiting):
-                        m.d.sync += [
-                            self.fault.valid.eq(1),
-                            self.fault.cause.eq(Cause.LOCAL_RANGE),
-                            self.fault.pc.eq(pc),
-                            self.fault.info.eq(Mux(bad_a, point.a, Mux(bad_b, point.b, point.d))),
-                        ]
-                        m.next = "stopped"
-                    with m.Else():
-                        finish()
+                    m.next = "run"
+            with m.State("run"), m.If(empty):
+                m.next = "settle"
+            with m.State("settle"), m.If(quiet):
+                # A point that still waits has an illegal row.
+                m.d.sync += [self.fault.valid.eq(waiting), self.done.valid.eq(~waiting)]
+                with m.If(waiting):
+                    m.next = "stopped"
+                with m.Else():
+                    m.next = "idle"
             with m.State("stopped"):
                 pass
         return m

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Value, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_read_port, acc_row, spad_read_port
-from tidemill_hdl.prim.queue import Queue, SkidBuffer
+from tidemill_hdl.prim.queue import SkidBuffer
 from tidemill_hdl.vector.alu import sign_extend
 
 ROW_BITS = 15
@@ -22,27 +23,39 @@ class OperandReader(wiring.Component):
     ----------
     config : Config
     depth : int
-        Responses that are kept; whoever sends addresses has at most that many without a row taken.
+        Responses that are kept, a power of two; whoever sends addresses has at most that many without a row taken.
 
     Members
     -------
     accumulators : In(1): memory of the rows; constant while any row is on its way.
     address : In(stream of row index): inside the memory.
-    row : Out(stream of acc_row): rows in order of their addresses; scratchpad lanes are sign-extended.
+    present : Out(1): a row is there; registered.
+    take : In(1): go on to the next row; only while `present`.
+    row : Out(acc_row): the row that was the next in the cycle before, rows in order of their addresses; scratchpad
+        lanes are sign-extended.
+    fill : In(1): a pulse while no row is on its way or there: `row` is `number` in every lane, two cycles later and
+        until the next address.
+    number : In(signed 16)
     spad : Out(spad_read_port)
     acc : Out(acc_read_port)
 
-    Latency 3 cycles and the memory's, throughput one row a cycle. After reset empty.
+    Latency 2 cycles and the memory's to `present`, throughput one row a cycle. After reset empty.
     """
 
     def __init__(self, config: Config, depth: int) -> None:
+        if depth < 2 or depth & (depth - 1):
+            raise ValueError(f"depth must be a power of two, at least 2, not {depth!r}")
         self.config = config
         self.depth = depth
         super().__init__(
             {
                 "accumulators": In(1),
                 "address": In(stream.Signature(unsigned(ROW_BITS))),
-                "row": Out(stream.Signature(acc_row(config))),
+                "present": Out(1),
+                "take": In(1),
+                "row": Out(acc_row(config)),
+                "fill": In(1),
+                "number": In(signed(16)),
                 "spad": Out(spad_read_port(config)),
                 "acc": Out(acc_read_port(config)),
             }
@@ -50,23 +63,46 @@ class OperandReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        cols = self.config.cols
         m.submodules.requests = requests = SkidBuffer(unsigned(ROW_BITS))
-        m.submodules.responses = responses = Queue(acc_row(self.config), self.depth)
+        m.submodules.responses = responses = Memory(shape=unsigned(32 * cols), depth=self.depth, init=[])
+        write, read = responses.write_port(), responses.read_port()
         wiring.connect(m, wiring.flipped(self.address), requests.i)
-        wiring.connect(m, responses.o, wiring.flipped(self.row))
+        answer = Signal()
+        number = Signal(signed(32))
+        produce, consume = Signal(range(self.depth)), Signal(range(self.depth))
+        level = Signal(range(self.depth + 1))
         m.d.comb += [
             self.spad.req.payload.eq(requests.o.payload),
             self.acc.req.payload.eq(requests.o.payload),
             self.spad.req.valid.eq(requests.o.valid & ~self.accumulators),
             self.acc.req.valid.eq(requests.o.valid & self.accumulators),
             requests.o.ready.eq(Mux(self.accumulators, self.acc.req.ready, self.spad.req.ready)),
-            responses.i.valid.eq(Mux(self.accumulators, self.acc.rsp_valid, self.spad.rsp_valid)),
-            Value.cast(responses.i.payload).eq(
+            answer.eq(Mux(self.accumulators, self.acc.rsp_valid, self.spad.rsp_valid)),
+            number.eq(self.number),
+            # A number takes the place of the next response: neither pointer moves for it.
+            write.addr.eq(produce),
+            write.en.eq(answer | self.fill),
+            write.data.eq(
                 Mux(
-                    self.accumulators,
-                    Value.cast(self.acc.rsp_data),
-                    sign_extend(Value.cast(self.spad.rsp_data), self.config),
+                    self.fill,
+                    Cat(number for _ in range(cols)),
+                    Mux(
+                        self.accumulators,
+                        Value.cast(self.acc.rsp_data),
+                        sign_extend(Value.cast(self.spad.rsp_data), self.config),
+                    ),
                 )
             ),
+            read.addr.eq(consume),
+            read.en.eq(1),
+            Value.cast(self.row).eq(read.data),
+        ]
+        m.d.sync += [
+            produce.eq(produce + answer),
+            consume.eq(consume + self.take),
+            level.eq(level + answer - self.take),
+            # `level` of the next cycle is not zero.
+            self.present.eq(answer | (level[1:] != 0) | (level[0] & ~self.take)),
         ]
         return m

@@ -11,10 +11,12 @@ from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_row
 from tidemill_hdl.memory.bank import RowMemory
 from tidemill_hdl.prim.queue import Queue
-from tidemill_hdl.vector.alu import fold_step, outside
-from tidemill_hdl.vector.requantizer import Requantizer
+from tidemill_hdl.vector.alu import fold, outside
+from tidemill_hdl.vector.requantizer import Requantizer, add_with_carry
 
 TABLE_ENTRIES = 256
+_TREE_CYCLES = 2
+"""Cycles of a level of the lane reduction: sum or difference; the choice."""
 
 
 class PostKind(enum.Enum, shape=unsigned(3)):
@@ -42,7 +44,7 @@ class PostPath(wiring.Component):
 
     Members
     -------
-    kind : In(PostKind): like the four members that follow constant from two cycles before the first row to the last
+    kind : In(PostKind): like the members that follow constant from three cycles before the first row to the last
         result; no rows come while it is NONE.
     mode, preshift, zero_point : In: as of `Requantizer`.
     clamp : In(1): requantized values are limited to low..high.
@@ -86,8 +88,8 @@ class PostPath(wiring.Component):
         latency = {
             PostKind.RQ: Requantizer.latency + 1,
             PostKind.LUT: RowMemory.latency,
-            PostKind.LSUM: tree_levels + groups,
-            PostKind.LMAX: tree_levels + groups,
+            PostKind.LSUM: _TREE_CYCLES * tree_levels + groups + 1,
+            PostKind.LMAX: _TREE_CYCLES * tree_levels + groups + 1,
         }
         longest = max(latency.values())
         # Rows that may be on their way when the output queue reports that it has room.
@@ -106,20 +108,32 @@ class PostPath(wiring.Component):
         within = Signal(range(max(lanes, 2)))  # LOAD_LUT: entry of the group
         busy = Signal()  # in the middle of a row
         go = Signal()
-        last_group = Signal()
+        # Flags beside the counters: at the last group, entry of the group, step of the row.
+        last_group = Signal(init=groups == 1)
+        last_within = Signal(init=lanes == 1)
+        ends = Signal(init=groups == 1)
         step = Signal()
         m.d.comb += [
             go.eq(self.i.valid & (busy | room)),
-            last_group.eq(group == groups - 1),
-            step.eq(~is_table | (within == lanes - 1)),
-            self.i.ready.eq((busy | room) & last_group & step),
+            step.eq(~is_table | last_within),
+            self.i.ready.eq((busy | room) & ends),
         ]
+        next_group, next_within = Signal.like(group), Signal.like(within)
+        m.d.comb += [next_group.eq(group), next_within.eq(within)]
         with m.If(go):
-            m.d.sync += busy.eq(~(last_group & step))
+            m.d.sync += busy.eq(~ends)
             with m.If(is_table):
-                m.d.sync += within.eq(Mux(step, 0, within + 1))
+                m.d.comb += next_within.eq(Mux(last_within, 0, within + 1))
             with m.If(step):
-                m.d.sync += group.eq(Mux(last_group, 0, group + 1))
+                m.d.comb += next_group.eq(Mux(last_group, 0, group + 1))
+        ends_group, ends_within = next_group == groups - 1, next_within == lanes - 1
+        m.d.sync += [
+            group.eq(next_group),
+            within.eq(next_within),
+            last_group.eq(ends_group),
+            last_within.eq(ends_within),
+            ends.eq(ends_group & (~is_table | ends_within)),
+        ]
         value = [Signal(signed(32), name=f"value{lane}", reset_less=True) for lane in range(lanes)]
         words = [self.i.payload[lane] for lane in range(self.config.cols)]
         for lane in range(lanes):
@@ -148,6 +162,9 @@ class PostPath(wiring.Component):
             m.d.sync += entry.eq(entry + 1)
             with m.If(value_last & (param_row != 2)):
                 m.d.sync += param_row.eq(param_row + 1)
+        # Registers of its own: the ALU has the same limits elsewhere.
+        clamp, low, high = Signal(), Signal(signed(8)), Signal(signed(8))
+        m.d.sync += [clamp.eq(self.clamp), low.eq(self.low), high.eq(self.high)]
         results_of: list[tuple[Value, Value]] = []  # requantized, looked up
         for lane in range(lanes):
             parameters = {}
@@ -183,8 +200,8 @@ class PostPath(wiring.Component):
                 requantizer.zero_point.eq(self.zero_point),
             ]
             m.d.sync += scaled.eq(requantizer.y)
-            where = outside(m, f"scaled{lane}", requantizer.y, self.low, self.high)
-            limited = Mux(self.clamp & where.above, self.high, Mux(self.clamp & where.below, self.low, scaled))
+            where = outside(m, f"scaled{lane}", requantizer.y, low, high)
+            limited = Mux(clamp & where.above, high, Mux(clamp & where.below, low, scaled))
             results_of.append((limited, table.r_data))
 
         # ---- the groups on their way: tap n is n cycles behind `value`
@@ -197,7 +214,8 @@ class PostPath(wiring.Component):
             last.append(Signal(name=f"last_{n}", reset_less=True))
             # A row leaves at its kind's tap; behind that tap it must not meet an instruction of a longer kind.
             m.d.sync += [valid[n].eq(valid[n - 1] & ~self.restart), last[n].eq(last[n - 1])]
-        reduced = self._reduce(m, value, is_kind[PostKind.LMAX], valid[tree_levels], last[tree_levels])
+        tap = _TREE_CYCLES * tree_levels
+        reduced = self._reduce(m, value, is_kind[PostKind.LMAX], valid[tap], last[tap])
 
         # ---- groups to row
         out = [Signal(signed(32), name=f"out{lane}", reset_less=True) for lane in range(lanes)]
@@ -224,34 +242,47 @@ class PostPath(wiring.Component):
     def _reduce(self, m: Module, value: list[Signal], maximum: Value, valid: Value, last: Value) -> Signal:
         """Sum or `maximum` over the lanes of a row: a tree over the group, then over the row's groups.
 
-        `valid` and `last` belong to the tree's result. The reduction stays in the returned register from the cycle
+        `valid` and `last` belong to the tree's result. The reduction stays in the returned register from two cycles
         after the row's last group for as many cycles as a row has groups.
         """
-
-        def combine(a: Value, b: Value) -> Value:
-            return Mux(maximum, Mux(a > b, a, b), (a + b)[:32].as_signed())
-
         level, terms = 0, [Value.cast(word) for word in value]
         while len(terms) > 1:
             level += 1
-            sums = [
-                Signal(signed(32), name=f"tree{level}_{index}", reset_less=True) for index in range(len(terms) // 2)
+            terms = [
+                self._combine(m, f"{level}_{index}", *pair, maximum, complement=len(terms) == 2)
+                for index, pair in enumerate(zip(terms[::2], terms[1::2], strict=True))
             ]
-            for index, partial in enumerate(sums):
-                term = combine(terms[2 * index], terms[2 * index + 1])
-                m.d.sync += partial.eq(term ^ maximum.replicate(32) if len(sums) == 1 else term)
-            terms = list(sums)
         if not level:
             terms = [(terms[0] ^ maximum.replicate(32))[:32]]
-        running = Signal(signed(32), reset_less=True)
         opened = Signal()
         reduced = Signal(signed(32), reset_less=True)
-        total = Signal(signed(32))
-        m.d.comb += total.eq(fold_step(running, terms[0], ~opened, maximum, C(0, 1)))
+        closed = Signal()
+        total = fold(m, "_groups", valid, ~opened, terms[0], maximum, C(0, 1))
+        m.d.sync += closed.eq(valid & last)
+        with m.If(closed):
+            m.d.sync += reduced.eq(total)
         with m.If(valid):
-            m.d.sync += [running.eq(total), opened.eq(~last)]
-            with m.If(last):
-                m.d.sync += reduced.eq(total)
+            m.d.sync += opened.eq(~last)
         with m.If(self.restart):
             m.d.sync += opened.eq(0)
         return reduced
+
+    @staticmethod
+    def _combine(m: Module, name: str, a: Value, b: Value, maximum: Value, *, complement: bool) -> Signal:
+        """Sum or `maximum` of two values, `_TREE_CYCLES` later; with `complement` a maximum comes complemented."""
+        kept = [Signal(32, name=f"pair{name}_{side}", reset_less=True) for side in "ab"]
+        total = Signal(33, name=f"total{name}", reset_less=True)
+        term = Signal(signed(32), name=f"tree{name}", reset_less=True)
+        wide_a, wide_b = Cat(a, a[31]), Cat(b, b[31]) ^ maximum.replicate(33)
+        m.d.sync += [word.eq(value) for word, value in zip(kept, (a, b), strict=True)]
+        m.d.sync += [
+            total.eq(add_with_carry(wide_a, wide_b, maximum, 33)),
+            term.eq(
+                Mux(
+                    maximum,
+                    Mux(total[32], kept[1], kept[0]) ^ C(complement, 1).replicate(32),
+                    total[:32],
+                )
+            ),
+        ]
+        return term

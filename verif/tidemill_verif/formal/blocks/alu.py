@@ -1,6 +1,6 @@
 """The vector engine's arithmetic, `vector/alu.py`: operations, clamp and saturation on one lane; all lanes are alike.
 
-`outside` is also in the clamp behind the requantizer in `vector/post.py`, `fold_step` in its lane reductions.
+`outside` is also in the clamp behind the requantizer in `vector/post.py`, `fold` in its lane reductions.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 
 from tidemill.config import PRESETS
 from tidemill.isa import BY_MNEMONIC
-from tidemill_hdl.vector.alu import VectorAlu, fold_step, narrow, outside, saturate, sign_extend
+from tidemill_hdl.vector.alu import VectorAlu, fold, narrow, outside, saturate, sign_extend
 from tidemill_verif.formal.harness import Harness
 from tidemill_verif.formal.proof import Proof, Twin
 
 _FILE = "vector/alu.py"
 _CONFIG = PRESETS["tiny"]
-_SETTLED = 3
+_SETTLED = 4
 """Cycles after reset in which the decoded instruction may not yet be that of the opcode."""
 
 
@@ -68,15 +68,16 @@ class LimitHarness(Harness):
         below, above = self.past(value < low, "below"), self.past(value > high, "above")
         started = self.past(C(1, 1), "started")
         self.prove("outside", ~started | ((where.below == below) & (where.above == above)))
-        folded, first = self.free("folded", signed(32)), self.free("first")
-        lesser, greater = Mux(value < folded, value, folded), Mux(value < folded, folded, value)
-        for name, offered, compare, least, expected in (
-            ("sum", value, 0, 0, (folded + value)[:32]),
-            ("least", ~value, 1, 1, lesser),
-            ("most", ~value, 1, 0, greater),
-        ):
-            step = fold_step(folded, offered, first, C(compare, 1), C(least, 1))
-            self.prove(name, step[:32] == Mux(first, value, expected)[:32])
+        offered, valid, first = self.free("offered", signed(32)), self.free("valid"), self.free("first")
+        for name, compare, least in (("sum", 0, 0), ("least", 1, 1), ("most", 1, 0)):
+            expected, begun = Signal(signed(32), name=f"expected_{name}"), Signal(name=f"begun_{name}")
+            lesser = offered < expected
+            step = Mux(lesser == least, offered, expected) if compare else (expected + offered)[:32].as_signed()
+            with m.If(valid):
+                m.d.sync += [begun.eq(begun | first), expected.eq(Mux(first, offered, step))]
+            value = ~offered if compare else offered
+            folded = fold(m, f"_{name}", valid, first, value, C(compare, 1), C(least, 1))
+            self.prove(name, ~begun | (folded == expected))
         row = self.free("row", 32 * _CONFIG.cols)
         lane = row[32:64].as_signed()
         byte = Signal(signed(8))
@@ -104,34 +105,34 @@ PROOFS = (
         },
         (
             Twin("valid", _FILE, "self.o_valid.eq(valid[-1] & final[-1])", "self.o_valid.eq(valid[-2] & final[-1])"),
-            Twin("add", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), ~left, 33"),
-            Twin("sub", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), left, 33"),
-            Twin("min", _FILE, "less=total[32]", "less=total[31]"),
-            Twin("max", _FILE, "less=total[32]", "less=total[31]"),
-            Twin("shl", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[31]"),
-            Twin("shr", _FILE, "fill_in = ~left & a_in[31]", "fill_in = a_in[30]"),
+            Twin("add", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), ~control.left, 33"),
+            Twin("sub", _FILE, "subtract.replicate(33), subtract, 33", "subtract.replicate(33), control.left, 33"),
+            Twin("min", _FILE, "less = total[32]", "less = total[31]"),
+            Twin("max", _FILE, "less = total[32]", "less = total[31]"),
+            Twin("shl", _FILE, "fill_in = ~control.left & a_in[31]", "fill_in = a_in[31]"),
+            Twin("shr", _FILE, "fill_in = ~control.left & a_in[31]", "fill_in = a_in[30]"),
             Twin("clamp", _FILE, "Mux(self.byte, self.over, ~self.negative)", "self.byte & self.over"),
-            Twin("maxpool", _FILE, "(~first & compare & ~wins)", "(compare & ~wins)"),
+            Twin("maxpool", _FILE, "control.plain.eq(of(Term.A, Term.LIMITED))", "control.plain.eq(of(Term.LIMITED))"),
         ),
         {"clamps": "a value below the limit"},
-        depth=9,
+        depth=10,
     ),
     Proof(
         "limits",
         partial(LimitHarness),
         {
             "outside": "`outside` tells values below low and above high",
-            "sum": "`fold_step` adds modulo 2^32, or takes the value that comes first",
-            "least": "`fold_step` gives the lesser, or the value that comes first",
-            "most": "`fold_step` gives the greater, or the value that comes first",
+            "sum": "`fold` adds modulo 2^32 from the value that comes first",
+            "least": "`fold` gives the least value from the first",
+            "most": "`fold` gives the greatest value from the first",
             "saturate": "`saturate` gives the nearest int8 of an int32",
             "extend": "`sign_extend` gives the int32 of an int8",
         },
         (
             Twin("outside", _FILE, "_same(value[7:])", "_same(value[8:])"),
-            Twin("sum", _FILE, "(total[:32] & (~first", "(total[:31] & (~first"),
-            Twin("least", _FILE, "wins = total[32] ^ least", "wins = total[32]"),
-            Twin("most", _FILE, "wins = total[32] ^ least", "wins = ~total[32]"),
+            Twin("sum", _FILE, "folded & ~first.replicate(32)", "folded | first.replicate(32)"),
+            Twin("least", _FILE, "(total[32] ^ least)", "total[32]"),
+            Twin("most", _FILE, "(total[32] ^ least)", "~total[32]"),
             Twin("saturate", _FILE, "_same(word[7:20])", "_same(word[8:20])"),
             Twin("extend", _FILE, "byte[7].replicate(24)", "byte[6].replicate(24)"),
         ),
