@@ -18,6 +18,9 @@ from .array import SystolicArray
 from .loader import WeightLoader
 from .walker import BODY_LO, ActivationWalker, Kind
 
+_INPUT_CYCLES = 1
+"""From the decision to send a row or a weight to the array's input."""
+
 _KINDS = {"mx.sync": Kind.SYNC, "mx.act": Kind.ACT, "mx.acc": Kind.ACC, "mx.run": Kind.RUN}
 
 
@@ -83,7 +86,7 @@ class MatrixEngine(wiring.Component):
             self.done_weights.signal.eq(loader.done.signal),
             loader.enable.eq(~self.fault.valid),
         ]
-        self._elaborate_decode(m, loader, walker, array.latency)
+        self._elaborate_decode(m, loader, walker, _INPUT_CYCLES + array.latency)
         self._elaborate_issue(m, loader, walker, array)
         return m
 
@@ -170,19 +173,19 @@ class MatrixEngine(wiring.Component):
     def _elaborate_issue(self, m: Module, loader: WeightLoader, walker: ActivationWalker, array: SystolicArray) -> None:
         """The array's input and output, and completion."""
         config = self.config
-        issue = walker.o.payload.issue
+        issue = walker.o.payload
+        latency = _INPUT_CYCLES + array.latency
 
         # ---- weights: a tile moves into the shadow weights as soon as the swap of the one before has gone by
         loaded = Signal()
         index = Signal(range(config.rows))
         take_weights = Signal()
         m.d.comb += [
-            take_weights.eq(loader.row.valid & ~loaded),
-            loader.row.ready.eq(~loaded),
-            array.weight.valid.eq(take_weights),
-            array.weight.index.eq(index),
-            array.weight.row.eq(loader.row.payload),
+            take_weights.eq(loader.present & ~loaded),
+            loader.take.eq(take_weights),
+            array.weight.row.eq(loader.row),
         ]
+        m.d.sync += [array.weight.valid.eq(take_weights), array.weight.index.eq(index)]
         with m.If(take_weights):
             m.d.sync += index.eq(index + 1)
             with m.If(index == config.rows - 1):
@@ -203,17 +206,16 @@ class MatrixEngine(wiring.Component):
             walker.o.ready.eq((recent < issue.distance) & (~issue.swap | loaded) & (~issue.token | tokens_left)),
             take.eq(walker.o.valid & walker.o.ready),
             take_row.eq(take & issue.row),
-            array.act.valid.eq(take_row),
-            array.act.swap.eq(issue.swap),
-            array.act.row.eq(walker.o.payload.row),
+            array.act.row.eq(walker.row),
         ]
+        m.d.sync += [array.act.valid.eq(take_row), array.act.swap.eq(issue.swap)]
         m.d.sync += [issued.eq(Cat(take_row, issued)), recent.eq(recent + take_row - issued[-1])]
         with m.If(take_row & issue.swap):
             m.d.sync += loaded.eq(0)
 
         # ---- results: the destination waits in a queue as long as the row is in the array
         destination = data.StructLayout({"acc": issue.acc.shape(), "accumulate": unsigned(1)})
-        m.submodules.destinations = destinations = Queue(destination, array.latency + 2)
+        m.submodules.destinations = destinations = Queue(destination, latency + 2)
         m.d.comb += [
             destinations.i.valid.eq(take_row),
             destinations.i.payload.acc.eq(issue.acc),
@@ -226,7 +228,7 @@ class MatrixEngine(wiring.Component):
         ]
 
         # ---- completion: a token needs `commit` cycles; two of them are the counter and the done register
-        tokens = Signal(array.latency + Accumulators.commit_latency - 2)
+        tokens = Signal(latency + Accumulators.commit_latency - 2)
         ripe = Signal(range(self.TOKENS + 2))
         weights_read = Signal(8)
         complete = Signal()

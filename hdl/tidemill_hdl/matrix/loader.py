@@ -11,6 +11,7 @@ from tidemill.csr import Cause
 from tidemill.isa import ACC_SPACE
 from tidemill_hdl.interfaces import LOCAL_BITS, PC_BITS, Done, Fault, spad_read_port, spad_row
 from tidemill_hdl.prim.queue import Queue, SkidBuffer
+from tidemill_hdl.prim.row_queue import RowQueue
 
 ADDRESS_BITS = 17
 """Bits of a signed row address: one stride away from any legal row."""
@@ -28,8 +29,10 @@ class WeightLoader(wiring.Component):
     -------
     enable : In(1): while clear no new tile is begun.
     cmd : In(stream of WeightCommand)
-    wgt : Out(ReadPort): the scratchpad; at most `AHEAD` rows are requested and not taken from `row`.
-    row : Out(stream of scratchpad row): weights, tile after tile.
+    wgt : Out(ReadPort): the scratchpad; at most `AHEAD` rows are requested and not taken.
+    present : Out(1): there is a row; registered.
+    take : In(1): go on to the next row; only while `present`.
+    row : Out(scratchpad row): weights, tile after tile, each in the cycle after its `take`.
     done : Out(Done): a tile's last row has been read.
     fault : Out(Fault): LOCAL_RANGE; info is the row as a signed number.
     idle : Out(1): no command and no tile whose rows are still to be requested.
@@ -46,7 +49,9 @@ class WeightLoader(wiring.Component):
                 "enable": In(1),
                 "cmd": In(stream.Signature(WeightCommand)),
                 "wgt": Out(spad_read_port(config)),
-                "row": Out(stream.Signature(spad_row(config))),
+                "present": Out(1),
+                "take": In(1),
+                "row": Out(spad_row(config)),
                 "done": Out(Done()),
                 "fault": Out(Fault()),
                 "idle": Out(1),
@@ -58,9 +63,8 @@ class WeightLoader(wiring.Component):
         config = self.config
         m.submodules.commands = commands = SkidBuffer(WeightCommand)
         m.submodules.signals = signals = Queue(unsigned(16), 8)
-        m.submodules.rows = rows = Queue(spad_row(config), self.AHEAD + 2)
+        m.submodules.rows = rows = RowQueue(spad_row(config), self.AHEAD + 2)
         connect(m, flipped(self.cmd), commands.i)
-        connect(m, flipped(self.row), rows.o)
 
         active = Signal()
         address = Signal(signed(ADDRESS_BITS), reset_less=True)
@@ -108,7 +112,7 @@ class WeightLoader(wiring.Component):
         with m.If(active & bad):
             m.d.sync += [fault.eq(1), active.eq(0)]
         m.d.sync += [
-            credits.eq(credits + (rows.o.valid & rows.o.ready) - request),
+            credits.eq(credits + self.take - request),
             may_ask.eq(credits > 1),
         ]
         m.d.comb += [
@@ -127,8 +131,11 @@ class WeightLoader(wiring.Component):
         m.d.sync += [done.eq(last), done_signal.eq(signals.o.payload)]
         m.d.comb += [
             signals.o.ready.eq(last),
-            rows.i.valid.eq(self.wgt.rsp_valid),
-            rows.i.payload.eq(self.wgt.rsp_data),
+            rows.add.eq(self.wgt.rsp_valid),
+            rows.i.eq(self.wgt.rsp_data),
+            self.present.eq(rows.present),
+            rows.take.eq(self.take),
+            self.row.eq(rows.o),
             self.done.valid.eq(done),
             self.done.signal.eq(done_signal),
         ]

@@ -15,6 +15,7 @@ from tidemill_hdl.interfaces import PC_BITS, Fault, spad_read_port, spad_row
 from tidemill_hdl.isa_layout import layout
 from tidemill_hdl.prim.nest import AddressNest
 from tidemill_hdl.prim.queue import Queue
+from tidemill_hdl.prim.row_queue import RowQueue
 
 from .loader import ADDRESS_BITS
 
@@ -72,7 +73,8 @@ class ActivationWalker(wiring.Component):
     enable : In(1): while clear no new command is begun.
     cmd : In(stream of WalkCommand)
     act : Out(ReadPort): the scratchpad; at most `AHEAD` rows are requested and not taken from `o`.
-    o : Out(stream of {issue, row}): every row, and a step without a row for each instruction that has none.
+    o : Out(stream of issue): every row, and a step without a row for each instruction that has none.
+    row : Out(scratchpad row): the row of the transfer of the cycle before.
     fault : Out(Fault): LOCAL_RANGE; info is the row as a signed number. Nothing follows in `o`.
     idle : Out(1): no command waits and none has steps that are not in the queue of `o`.
 
@@ -90,7 +92,8 @@ class ActivationWalker(wiring.Component):
                 "enable": In(1),
                 "cmd": In(stream.Signature(WalkCommand)),
                 "act": Out(spad_read_port(config)),
-                "o": Out(stream.Signature(data.StructLayout({"issue": self.issue, "row": spad_row(config)}))),
+                "o": Out(stream.Signature(self.issue)),
+                "row": Out(spad_row(config)),
                 "fault": Out(Fault()),
                 "idle": Out(1),
             }
@@ -239,7 +242,7 @@ class ActivationWalker(wiring.Component):
 
         # ---- request and queues
         m.submodules.issues = issues = Queue(self.issue, self.AHEAD)
-        m.submodules.rows = rows = Queue(spad_row(config), self.AHEAD + 2)
+        m.submodules.rows = rows = RowQueue(spad_row(config), self.AHEAD + 2)
         is_row = compared.issue.row
         # A level behind: there is room for the entry of this cycle and of the next.
         space = Signal()
@@ -256,19 +259,19 @@ class ActivationWalker(wiring.Component):
             issues.i.payload.eq(compared.issue),
             issues.i.payload.distance.eq(distance),
             compared_ready.eq(~compared_valid | (space & (~is_row | self.act.req.ready))),
-            rows.i.valid.eq(self.act.rsp_valid),
-            rows.i.payload.eq(self.act.rsp_data),
+            rows.add.eq(self.act.rsp_valid),
+            rows.i.eq(self.act.rsp_data),
         ]
 
         issue = issues.o.payload
         take = Signal()
         m.d.comb += [
-            self.o.valid.eq(issues.o.valid & (~issue.row | rows.o.valid)),
-            self.o.payload.issue.eq(issue),
-            self.o.payload.row.eq(rows.o.payload),
+            self.o.valid.eq(issues.o.valid & (~issue.row | rows.present)),
+            self.o.payload.eq(issue),
+            self.row.eq(rows.o),
             take.eq(self.o.valid & self.o.ready),
             issues.o.ready.eq(take),
-            rows.o.ready.eq(take & issue.row),
+            rows.take.eq(take & issue.row),
             self.idle.eq((commands.level == 0) & ~nest.valid & ~checked_valid & ~compared_valid),
         ]
         return m

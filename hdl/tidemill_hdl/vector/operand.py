@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from tidemill.config import Config
 from tidemill_hdl.interfaces import acc_read_port, acc_row, spad_read_port
 from tidemill_hdl.prim.queue import SkidBuffer
+from tidemill_hdl.prim.row_queue import RowQueue
 from tidemill_hdl.vector.alu import sign_extend
 
 ROW_BITS = 15
@@ -43,8 +43,6 @@ class OperandReader(wiring.Component):
     """
 
     def __init__(self, config: Config, depth: int) -> None:
-        if depth < 2 or depth & (depth - 1):
-            raise ValueError(f"depth must be a power of two, at least 2, not {depth!r}")
         self.config = config
         self.depth = depth
         super().__init__(
@@ -65,25 +63,19 @@ class OperandReader(wiring.Component):
         m = Module()
         cols = self.config.cols
         m.submodules.requests = requests = SkidBuffer(unsigned(ROW_BITS))
-        m.submodules.responses = responses = Memory(shape=unsigned(32 * cols), depth=self.depth, init=[])
-        write, read = responses.write_port(), responses.read_port()
+        m.submodules.responses = responses = RowQueue(acc_row(self.config), self.depth)
         wiring.connect(m, wiring.flipped(self.address), requests.i)
-        answer = Signal()
         number = Signal(signed(32))
-        produce, consume = Signal(range(self.depth)), Signal(range(self.depth))
-        level = Signal(range(self.depth + 1))
         m.d.comb += [
             self.spad.req.payload.eq(requests.o.payload),
             self.acc.req.payload.eq(requests.o.payload),
             self.spad.req.valid.eq(requests.o.valid & ~self.accumulators),
             self.acc.req.valid.eq(requests.o.valid & self.accumulators),
             requests.o.ready.eq(Mux(self.accumulators, self.acc.req.ready, self.spad.req.ready)),
-            answer.eq(Mux(self.accumulators, self.acc.rsp_valid, self.spad.rsp_valid)),
             number.eq(self.number),
-            # A number takes the place of the next response: neither pointer moves for it.
-            write.addr.eq(produce),
-            write.en.eq(answer | self.fill),
-            write.data.eq(
+            responses.add.eq(Mux(self.accumulators, self.acc.rsp_valid, self.spad.rsp_valid)),
+            responses.fill.eq(self.fill),
+            Value.cast(responses.i).eq(
                 Mux(
                     self.fill,
                     Cat(number for _ in range(cols)),
@@ -94,15 +86,8 @@ class OperandReader(wiring.Component):
                     ),
                 )
             ),
-            read.addr.eq(consume),
-            read.en.eq(1),
-            Value.cast(self.row).eq(read.data),
-        ]
-        m.d.sync += [
-            produce.eq(produce + answer),
-            consume.eq(consume + self.take),
-            level.eq(level + answer - self.take),
-            # `level` of the next cycle is not zero.
-            self.present.eq(answer | (level[1:] != 0) | (level[0] & ~self.take)),
+            self.present.eq(responses.present),
+            responses.take.eq(self.take),
+            self.row.eq(responses.o),
         ]
         return m

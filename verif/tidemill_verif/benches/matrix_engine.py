@@ -79,7 +79,7 @@ class Monitor:
 
     def __init__(self, dut: Any, weights: ReadModel, config: Config) -> None:
         self.dut, self.weights, self.psum_bits, self.cols = dut, weights, config.psum_bits, config.cols
-        self.in_array = SystolicArray(config.rows, config.cols, config.psum_bits).latency - 1
+        self.in_array = SystolicArray(config.rows, config.cols, config.psum_bits).latency
         """Cycles from the event of a row to its result."""
         self.cycle = 0
         self.clear()
