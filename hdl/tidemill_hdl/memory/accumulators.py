@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, connect, flipped
 
@@ -59,10 +59,10 @@ class Accumulators(wiring.Component):
     """Cycles from a read taken on `r` to its response without conflicts."""
     hazard_distance = BankedMemory.pinned_latency + ADD_LATENCY + 1
     """Minimum cycles from an access through `array` to an accumulate of the same row: the sum of the first is written
-    `pinned_latency + ADD_LATENCY + 2` edges after it came, the block RAM reads the second 2 edges after it came."""
-    commit_latency = BankedMemory.pinned_latency + ADD_LATENCY
-    """Cycles from `array.valid` until any request taken on `r` or `w` comes after it: they reach the block RAM one
-    edge later than the array does."""
+    `pinned_latency + ADD_LATENCY + 3` edges after it came, the block RAM reads the second 3 edges after it came."""
+    commit_latency = BankedMemory.pinned_latency + ADD_LATENCY + 1
+    """Cycles from `array.valid` until any request taken on `r` or `w` comes after it: both reach the block RAM after
+    the same number of edges."""
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -75,12 +75,17 @@ class Accumulators(wiring.Component):
         for index in AccWrite:
             connect(m, flipped(self.w[index]), banks.w[index])
 
-        m.d.comb += [
-            banks.pinned_r.valid.eq(self.array.valid & self.array.accumulate),
-            banks.pinned_r.addr.eq(self.array.addr),
-        ]
+        low = banks.pinned_r.addr.shape().width
+
+        def wanted(valid: Value, addr: Value) -> Value:
+            """The bank of a row, one bit each."""
+            return Cat(valid & (addr[low:] == bank) for bank in range(config.acc_banks))
+
+        # The bank is decoded a cycle before its use: everyone else's grants wait for it.
+        read_bank = Signal(config.acc_banks)
+        m.d.sync += read_bank.eq(wanted(self.array.valid & self.array.accumulate, self.array.addr))
         valid, addr, row, accumulate = self.array.valid, self.array.addr, self.array.data, self.array.accumulate
-        for stage in range(BankedMemory.pinned_latency):
+        for stage in range(1 + BankedMemory.pinned_latency):
             next_valid = Signal(name=f"valid{stage}")
             next_addr = Signal.like(addr, name=f"addr{stage}", reset_less=True)
             next_row = Signal(row.shape(), name=f"row{stage}", reset_less=True)
@@ -92,15 +97,17 @@ class Accumulators(wiring.Component):
                 next_accumulate.eq(accumulate),
             ]
             valid, addr, row, accumulate = next_valid, next_addr, next_row, next_accumulate
+            if not stage:
+                m.d.comb += [banks.pinned_r.bank.eq(read_bank), banks.pinned_r.addr.eq(addr[:low])]
 
-        sum_valid = Signal()
-        sum_addr = Signal.like(addr, reset_less=True)
+        sum_bank = Signal(config.acc_banks)
+        sum_addr = Signal(low, reset_less=True)
         sum_row = Signal(acc_row(config), reset_less=True)
-        m.d.sync += [sum_valid.eq(valid), sum_addr.eq(addr)]
+        m.d.sync += [sum_bank.eq(wanted(valid, addr)), sum_addr.eq(addr[:low])]
         for c in range(config.cols):
             m.d.sync += sum_row[c].eq(Mux(accumulate, banks.pinned_r.data[c], 0) + row[c])
         m.d.comb += [
-            banks.pinned_w.valid.eq(sum_valid),
+            banks.pinned_w.bank.eq(sum_bank),
             banks.pinned_w.addr.eq(sum_addr),
             banks.pinned_w.data.eq(sum_row),
         ]

@@ -20,13 +20,15 @@ class PinnedRead(wiring.Signature):
 
     Members
     -------
-    valid : Out(1): read row `addr` now.
-    addr : Out(row index)
+    bank : Out(banks): a set bit reads row `addr` of its bank now; at most one is set.
+    addr : Out(row of the bank)
     data : In(row): the row, `BankedMemory.pinned_latency` cycles later.
+
+    The bank is decoded by the requester, who has the address earlier: what everyone else waits for is a register.
     """
 
-    def __init__(self, row: data.Layout, depth: int) -> None:
-        super().__init__({"valid": Out(1), "addr": Out((depth - 1).bit_length()), "data": In(row)})
+    def __init__(self, row: data.Layout, depth: int, banks: int) -> None:
+        super().__init__({"bank": Out(banks), "addr": Out((depth // banks - 1).bit_length()), "data": In(row)})
 
 
 class PinnedWrite(wiring.Signature):
@@ -34,21 +36,23 @@ class PinnedWrite(wiring.Signature):
 
     Members
     -------
-    valid : Out(1): write `data` to row `addr`.
-    addr : Out(row index)
+    bank : Out(banks): a set bit writes `data` to row `addr` of its bank; at most one is set.
+    addr : Out(row of the bank)
     data : Out(row)
     """
 
-    def __init__(self, row: data.Layout, depth: int) -> None:
-        super().__init__({"valid": Out(1), "addr": Out((depth - 1).bit_length()), "data": Out(row)})
+    def __init__(self, row: data.Layout, depth: int, banks: int) -> None:
+        super().__init__({"bank": Out(banks), "addr": Out((depth // banks - 1).bit_length()), "data": Out(row)})
 
 
 @dataclass
 class _Requester:
-    """A request that waits for its bank, and the grant it gets."""
+    """A request that waits for its bank, and the grant it gets. `wants`: by bank, at most one is set; `bank`: the same
+    as a number; `addr`: the row of the bank."""
 
     name: str
-    valid: Value
+    wants: list[Signal]
+    bank: Value
     addr: Value
     data: Value | None
     grant: Signal
@@ -90,7 +94,7 @@ class BankedMemory(wiring.Component):
     latency = 5
     """Cycles from a read taken to its response: buffer, arbitration, block RAM, its output register, selection."""
     pinned_latency = 4
-    """Cycles from `pinned_r.valid` to the data: the same without the buffer."""
+    """Cycles from `pinned_r.bank` to the data: the same without the buffer."""
 
     def __init__(
         self, row: data.Layout, depth: int, banks: int, readers: int, writers: int, *, pinned: bool = False
@@ -108,21 +112,42 @@ class BankedMemory(wiring.Component):
             "w": In(WritePort(row, depth)).array(writers),
         }
         if pinned:
-            members["pinned_r"] = In(PinnedRead(row, depth))
-            members["pinned_w"] = In(PinnedWrite(row, depth))
+            members["pinned_r"] = In(PinnedRead(row, depth, banks))
+            members["pinned_w"] = In(PinnedWrite(row, depth, banks))
         super().__init__(members)
 
-    def _arbitrate(self, m: Module, requesters: list[_Requester], bank: int) -> list[Value]:
-        """Grants of `bank`, at most one of them set: the first requester that wants it."""
+    def _pinned(self, name: str, port: Any, data: Value | None) -> _Requester:
+        bits = range((self.banks - 1).bit_length())
+        number = Cat(Cat(port.bank[b] for b in range(self.banks) if b >> bit & 1).any() for bit in bits)
+        wants = [port.bank[b] for b in range(self.banks)]
+        return _Requester(name, wants, number, port.addr, data, Signal(name=f"{name}_grant"))
+
+    def _requester(
+        self, m: Module, name: str, waits: Value, row: Value, data: Value | None, grant: Signal
+    ) -> _Requester:
         low = self._local_bits
+        wants = [Signal(name=f"{name}_want{bank}") for bank in range(self.banks)]
+        m.d.comb += [want.eq(waits & (row[low:] == bank)) for bank, want in enumerate(wants)]
+        return _Requester(name, wants, row[low:], row[:low], data, grant)
+
+    @staticmethod
+    def _arbitrate(requesters: list[_Requester], bank: int) -> list[Value]:
+        """Grants of `bank`, at most one of them set: the first requester that wants it."""
         grants: list[Value] = []
         taken: Value = Const(0, 1)
         for requester in requesters:
-            want = Signal(name=f"{requester.name}_want{bank}")
-            m.d.comb += want.eq(requester.valid & (requester.addr[low:] == bank))
+            want = requester.wants[bank]
             grants.append(want & ~taken)
             taken = want | taken
         return grants
+
+    @staticmethod
+    def _first(requesters: list[_Requester], bank: int, values: list[Value]) -> Value:
+        """The value of the first requester that wants `bank`; any if none does, so that nothing holds it back."""
+        chosen = values[-1]
+        for requester, value in zip(reversed(requesters[:-1]), reversed(values[:-1]), strict=True):
+            chosen = Mux(requester.wants[bank], value, chosen)
+        return chosen
 
     @property
     def _local_bits(self) -> int:
@@ -163,33 +188,31 @@ class BankedMemory(wiring.Component):
         responses: list[tuple[Signal | None, Value]] = []
         if self.pinned:
             port = self.pinned_r
-            grant = Signal(name="pinned_r_grant")
-            requesters.append(_Requester("pinned_r", port.valid, port.addr, None, grant))
+            requesters.append(self._pinned("pinned_r", port, None))
             responses.append((None, Value.cast(port.data)))
         for p, port in enumerate(self.r):
             grant = Signal(name=f"r{p}_grant")
             waits, row = self._head(m, f"r{p}", port, grant, first=not requesters)
             rsp_valid = Signal(name=f"r{p}_rsp_valid")
             m.d.comb += port.rsp_valid.eq(rsp_valid)
-            requesters.append(_Requester(f"r{p}", waits, row, None, grant))
+            requesters.append(self._requester(m, f"r{p}", waits, row, None, grant))
             responses.append((rsp_valid, Value.cast(port.rsp_data)))
 
         grants = []
         for b, bank in enumerate(banks):
-            chosen = self._arbitrate(m, requesters, b)
-            grants.append(chosen)
+            grants.append(self._arbitrate(requesters, b))
             enable = Signal(name=f"bank{b}_r_en")
             addr = Signal(low, name=f"bank{b}_r_addr", reset_less=True)
-            m.d.sync += enable.eq(Cat(chosen).any())
-            for requester, grant in zip(reversed(requesters), reversed(chosen), strict=True):
-                with m.If(grant):
-                    m.d.sync += addr.eq(requester.addr[:low])
+            m.d.sync += [
+                enable.eq(Cat(requester.wants[b] for requester in requesters).any()),
+                addr.eq(self._first(requesters, b, [requester.addr for requester in requesters])),
+            ]
             m.d.comb += [bank.r_en.eq(enable), bank.r_addr.eq(addr)]
 
         for p, (requester, (rsp_valid, rsp_data)) in enumerate(zip(requesters, responses, strict=True)):
             m.d.comb += requester.grant.eq(Cat(chosen[p] for chosen in grants).any())
             valid: Value = requester.grant
-            select: Value = requester.addr[low:]
+            select: Value = requester.bank
             # The tag travels beside the bank: address register, block RAM, output register.
             for stage in range(1 + RowMemory.latency):
                 next_valid = Signal(name=f"{requester.name}_tag_valid{stage}")
@@ -209,31 +232,27 @@ class BankedMemory(wiring.Component):
         low = self._local_bits
         requesters = []
         if self.pinned:
-            port = self.pinned_w
-            grant = Signal(name="pinned_w_grant")
-            requesters.append(_Requester("pinned_w", port.valid, port.addr, Value.cast(port.data), grant))
+            requesters.append(self._pinned("pinned_w", self.pinned_w, Value.cast(self.pinned_w.data)))
         for p, port in enumerate(self.w):
             grant = Signal(name=f"w{p}_grant")
             waits, payload = self._head(m, f"w{p}", port, grant, first=not requesters)
             idle = Signal(init=1, name=f"w{p}_idle")
             m.d.comb += port.idle.eq(idle)
             m.d.sync += idle.eq(~waits)
-            requesters.append(_Requester(f"w{p}", waits, payload.addr, Value.cast(payload.data), grant))
+            requesters.append(self._requester(m, f"w{p}", waits, payload.addr, Value.cast(payload.data), grant))
 
         grants = []
         for b, bank in enumerate(banks):
-            chosen = self._arbitrate(m, requesters, b)
-            grants.append(chosen)
+            grants.append(self._arbitrate(requesters, b))
             enable = Signal(name=f"bank{b}_w_en")
             addr = Signal(low, name=f"bank{b}_w_addr", reset_less=True)
             row = Signal(width, name=f"bank{b}_w_data", reset_less=True)
-            m.d.sync += enable.eq(Cat(chosen).any())
-            next_row: Value | int = 0
-            next_addr: Value | int = 0
-            for requester, grant in zip(reversed(requesters), reversed(chosen), strict=True):
-                next_row = Mux(grant, requester.data, next_row)
-                next_addr = Mux(grant, requester.addr[:low], next_addr)
-            m.d.sync += [row.eq(next_row), addr.eq(next_addr)]
+            rows = [requester.data for requester in requesters if requester.data is not None]
+            m.d.sync += [
+                enable.eq(Cat(requester.wants[b] for requester in requesters).any()),
+                row.eq(self._first(requesters, b, rows)),
+                addr.eq(self._first(requesters, b, [requester.addr for requester in requesters])),
+            ]
             m.d.comb += [bank.w_en.eq(enable), bank.w_addr.eq(addr), bank.w_data.eq(row)]
         for p, requester in enumerate(requesters):
             m.d.comb += requester.grant.eq(Cat(chosen[p] for chosen in grants).any())

@@ -44,8 +44,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class ArrayPort:
-    """The port `array` of the accumulators: lanes of a row and bits of a sum; cycles from a read for an accumulate to
-    the write of the sum, and between accesses to the same row."""
+    """The port `array` of the accumulators: lanes of a row and bits of a sum; cycles from an access, whose row is read
+    in the cycle after it came, to the write of the sum, and between accesses to the same row."""
 
     lanes: int
     sum_bits: int
@@ -89,7 +89,9 @@ class MemoryModel(EveryCycle):
         # (is there one, its row's bits or None where they are unknown), by port and cycles to go.
         nothing: tuple[bool, int | None] = (False, None)
         self._responses = [deque([nothing] * (shape.latency - 1)) for _ in range(shape.readers)]
-        self._sums: deque[tuple[int, int | None] | None] = deque([None] * (self.array.write_delay if self.array else 0))
+        self._entering: tuple[int, int, bool] | None = None
+        under_way = self.array.write_delay - 1 if self.array else 0
+        self._sums: deque[tuple[int, int | None] | None] = deque([None] * under_way)
 
     def _check(self) -> None:
         """Compare the outputs with the state."""
@@ -112,14 +114,14 @@ class MemoryModel(EveryCycle):
         wires = self._wires
         written: dict[int, int | None] = {}
         busy: set[int] = set()
-        access: tuple[int, int, bool] | None = None
+        access, self._entering = self._entering, None
         if self.array:
             done = self._sums.popleft()
             if done:
                 written[done[0]] = done[1]
                 busy.add(self.shape.bank(done[0]))
             if wires["array__valid"]:
-                access = (wires["array__addr"], wires["array__data"], bool(wires["array__accumulate"]))
+                self._entering = (wires["array__addr"], wires["array__data"], bool(wires["array__accumulate"]))
         for p, queue in enumerate(self._writes):
             served = self._first(busy, queue[0][0] if queue else None)
             self._write_stall[p], self._empty[p] = bool(queue) and not served, not queue
