@@ -70,14 +70,12 @@ class LimitHarness(Harness):
         self.prove("outside", ~started | ((where.below == below) & (where.above == above)))
         offered, valid, first = self.free("offered", signed(32)), self.free("valid"), self.free("first")
         for name, compare, least in (("sum", 0, 0), ("least", 1, 1), ("most", 1, 0)):
-            expected, begun = Signal(signed(32), name=f"expected_{name}"), Signal(name=f"begun_{name}")
-            lesser = offered < expected
-            step = Mux(lesser == least, offered, expected) if compare else (expected + offered)[:32].as_signed()
-            with m.If(valid):
-                m.d.sync += [begun.eq(begun | first), expected.eq(Mux(first, offered, step))]
             value = ~offered if compare else offered
             folded = fold(m, f"_{name}", valid, first, value, C(compare, 1), C(least, 1))
-            self.prove(name, ~begun | (folded == expected))
+            lesser = offered < folded
+            step = Mux(lesser == least, offered, folded) if compare else (folded + offered)[:32].as_signed()
+            expected = self.past(Mux(valid, Mux(first, offered, step), folded), f"expected_{name}")
+            self.prove(name, ~started | (folded == expected))
         row = self.free("row", 32 * _CONFIG.cols)
         lane = row[32:64].as_signed()
         byte = Signal(signed(8))

@@ -21,18 +21,33 @@ def _memory() -> BankedMemory:
     return BankedMemory(data.ArrayLayout(unsigned(_WIDTH // 2), 2), _DEPTH, _BANKS, _READERS, _WRITERS, pinned=True)
 
 
-class ArbiterHarness(Harness):
+def _row_of(pinned: data.View) -> Value:
+    """The row of all banks that a pinned port asks for."""
+    return Cat(pinned.addr, pinned.bank[1])
+
+
+class _MemoryHarness(Harness):
+    """A memory with any requests; the pinned ports ask one bank at most."""
+
+    def _memory(self, m: Module) -> BankedMemory:
+        m.submodules.dut = dut = _memory()
+        self.free_inputs(dut)
+        for pinned in (dut.pinned_r, dut.pinned_w):
+            self.assume(~pinned.bank.all())
+        return dut
+
+
+class ArbiterHarness(_MemoryHarness):
     """Any requests at all ports."""
 
     def build(self, m: Module) -> None:
-        m.submodules.dut = dut = _memory()
-        self.free_inputs(dut)
+        dut = self._memory(m)
         self._side("read", [dut.r[p].stall for p in range(_READERS)], dut.pinned_r, "r")
         self._side("write", [dut.w[p].stall for p in range(_WRITERS)], dut.pinned_w, "w")
 
     def _side(self, side: str, stalls: list[Value], pinned: data.View, letter: str) -> None:
         """The ports in their order: the pinned one first."""
-        valid, addr = [pinned.valid], [pinned.addr]
+        valid, addr = [pinned.bank.any()], [_row_of(pinned)]
         for p in range(len(stalls)):
             valid.append(self.inner(f"dut.{letter}{p}_buffer.o_valid"))
             front = self.inner(f"dut.{letter}{p}_buffer.front", 2 if letter == "r" else 2 + _WIDTH)
@@ -52,13 +67,13 @@ class ArbiterHarness(Harness):
         self.cover(f"{side}_all", Cat(valid).all() & same[0][1] & same[1][2])
 
 
-class _RowHarness(Harness):
+class _RowHarness(_MemoryHarness):
     """Any requests, except that only `writer` writes one row, any."""
 
     def _row(self, dut: BankedMemory, writer: int | None) -> Value:
         """The row; assumes that nobody else writes it."""
         row = self.constant("row", 2)
-        self.assume(~dut.pinned_w.valid | (dut.pinned_w.addr != row))
+        self.assume(~dut.pinned_w.bank.any() | (_row_of(dut.pinned_w) != row))
         for p, port in enumerate(dut.w):
             if p != writer:
                 self.assume(~port.req.valid | (port.req.payload.addr != row))
@@ -85,8 +100,7 @@ class ReadHarness(_RowHarness):
     """
 
     def build(self, m: Module) -> None:
-        m.submodules.dut = dut = _memory()
-        self.free_inputs(dut)
+        dut = self._memory(m)
         row = self._row(dut, None)
         content = self._content(row)
         # What comes out of the row's bank, stage by stage.
@@ -117,7 +131,7 @@ class ReadHarness(_RowHarness):
             places = [~(marked & valid[i] & (ahead == sum(valid[:i]))) | holds[i] for i in range(6)]
             self.lemma(f"places_{p}", Cat(places).all())
             self.cover(f"waited_{p}", marked & answer & (ahead == 0) & (inside >= 5) & (content == 9))
-        hit: Value = dut.pinned_r.valid & (dut.pinned_r.addr == row)
+        hit: Value = dut.pinned_r.bank.any() & (_row_of(dut.pinned_r) == row)
         for stage in range(dut.pinned_latency):
             hit = self.past(hit, f"pinned_hit{stage}")
         self.prove("pinned", ~hit | (Value.cast(dut.pinned_r.data) == content))
@@ -137,8 +151,7 @@ class WriteHarness(_RowHarness):
         super().__init__()
 
     def build(self, m: Module) -> None:
-        m.submodules.dut = dut = _memory()
-        self.free_inputs(dut)
+        dut = self._memory(m)
         row = self._row(dut, self.port)
         port = dut.w[self.port]
         request = port.req.payload
@@ -183,16 +196,16 @@ _ARBITER_SAYS = {
 _GRANT = "grants.append(want & ~taken)"
 _STALL = "stall.eq(buffer.o.valid & ~grant)"
 _TAKEN = "taken = want | taken"
-_PINNED = 'requesters.append(_Requester("pinned_{0}", port.valid,'
-_REFUSED = 'requesters.append(_Requester("pinned_{0}", port.valid & ~self.{0}[0].req.valid,'
+_WANT = "want = requester.wants[bank]"
+_REFUSED = 'want = requester.wants[bank] & ~(requesters[1].wants[bank] & (requester.name == "pinned_{0}"))'
 _ARBITER_TWINS = (
     *(
         twin
         for side, letter in (("read", "r"), ("write", "w"))
         for twin in (
             Twin(f"{side}_exclusive", _FILE, "grants.append(want & ~taken)", "grants.append(want)"),
-            Twin(f"{side}_order", _FILE, _TAKEN, "taken = requester.valid | taken"),
-            Twin(f"{side}_pinned", _FILE, _PINNED.format(letter), _REFUSED.format(letter)),
+            Twin(f"{side}_order", _FILE, _TAKEN, "taken = Cat(requester.wants).any() | taken"),
+            Twin(f"{side}_pinned", _FILE, _WANT, _REFUSED.format(letter)),
         )
     ),
     Twin("read_stall", _FILE, _STALL, "stall.eq(req.valid & ~grant)"),
@@ -204,12 +217,12 @@ _READ_SAYS = {
     "pinned": "the pinned port's row comes after exactly `pinned_latency` cycles",
 }
 _SELECT = "m.d.sync += [next_valid.eq(valid), next_select.eq(select)]"
-_EARLY = "m.d.sync += [next_valid.eq(valid), next_select.eq(requester.addr[low:])]"
-_MORE = "m.d.sync += [next_valid.eq(valid | requester.valid), next_select.eq(select)]"
+_EARLY = "m.d.sync += [next_valid.eq(valid), next_select.eq(requester.bank)]"
+_MORE = "m.d.sync += [next_valid.eq(valid | Cat(requester.wants).any()), next_select.eq(select)]"
 _READ_TWINS = (
     *(Twin(f"row_{p}", _FILE, _SELECT, _EARLY) for p in range(_READERS)),
     *(Twin(f"answers_{p}", _FILE, _SELECT, _MORE) for p in range(_READERS)),
-    Twin("pinned", _FILE, "select: Value = requester.addr[low:]", "select: Value = requester.addr[:1]"),
+    Twin("pinned", _FILE, "select: Value = requester.bank", "select: Value = requester.addr[:1]"),
 )
 _WRITE_TWIN = Twin("in_memory", _FILE, "idle.eq(~waits)", "idle.eq(~waits | grant)")
 
