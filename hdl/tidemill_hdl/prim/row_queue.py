@@ -52,7 +52,8 @@ class RowQueue(wiring.Component):
         width = Shape.cast(self.shape).width
         m.submodules.rows = rows = Memory(shape=unsigned(width), depth=self.depth, init=[])
         write, read = rows.write_port(), rows.read_port()
-        produce, consume = Signal(range(self.depth)), Signal(range(self.depth))
+        produce = Signal(range(self.depth))
+        consume = Signal(range(self.depth))
         level = Signal(range(self.depth + 1))
         m.d.comb += [
             write.addr.eq(produce),

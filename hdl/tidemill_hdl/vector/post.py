@@ -163,7 +163,9 @@ class PostPath(wiring.Component):
             with m.If(value_last & (param_row != 2)):
                 m.d.sync += param_row.eq(param_row + 1)
         # Registers of its own: the ALU has the same limits elsewhere.
-        clamp, low, high = Signal(), Signal(signed(8)), Signal(signed(8))
+        clamp = Signal()
+        low = Signal(signed(8))
+        high = Signal(signed(8))
         m.d.sync += [clamp.eq(self.clamp), low.eq(self.low), high.eq(self.high)]
         results_of: list[tuple[Value, Value]] = []  # requantized, looked up
         for lane in range(lanes):
