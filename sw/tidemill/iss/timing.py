@@ -104,9 +104,9 @@ class Timing:
     """Extra pipeline cycles of a table look-up."""
     vector_reduce: int = 9
     """Extra pipeline cycles of a lane reduction."""
-    vector_param: int = 33
+    vector_param: int = 34
     """From vx.param leaving the queue to the next operation leaving it."""
-    vector_lut: int = 277
+    vector_lut: int = 278
     """The same for vx.lut: one table entry a cycle."""
     vector_done: int = 1
     """From the next operation being allowed to done."""
