@@ -128,15 +128,14 @@ class VectorEngine(wiring.Component):
         low = Signal(signed(8), init=-128)
         m.d.sync += [crossed.eq(qmin > qmax), low.eq(Mux(crossed, qmax, qmin))]
 
-        # The instruction, decoded while it is taken.
+        # The instruction, decoded while it is taken: pulses in the cycle after, each its own register.
+        decoding = Signal()
         is_op = {
-            name: Signal(name="is_" + name.removeprefix("vx."), reset_less=True)
+            name: Signal(name="is_" + name.removeprefix("vx."))
             for name in ("vx.param", "vx.lut", "vx.dims", "vx.astride", "vx.bstride", "vx.quant")
         }
         is_param = is_op["vx.param"]
-        is_alu, is_load, configures = (
-            Signal(name=name, reset_less=True) for name in ("is_alu", "is_load", "configures")
-        )
+        is_alu, is_load, configures = (Signal(name=name) for name in ("is_alu", "is_load", "configures"))
 
         kind = Signal(PostKind)
         use_b = Signal()
@@ -311,56 +310,62 @@ class VectorEngine(wiring.Component):
         # In time for `valid`: the illegal point waits since long.
         m.d.sync += self.fault.info.eq(Mux(point.bad_a, point.a, Mux(point.bad_b, point.b, point.d)))
 
+        with m.If(decoding):
+            m.d.sync += [
+                loading.eq(is_load),
+                *(
+                    stride_a[level].eq(Mux(is_load, 1 if level == "n0" else 0, strides["a"][level]))
+                    for level in _LEVELS
+                ),
+                use_b.eq(is_alu & ~operation.b_imm),
+                number_b.eq(Mux(is_alu, operation.b, 0)),
+                to_acc.eq(operation.dst[ROW_BITS] & is_alu),
+                reader_a.accumulators.eq(Mux(is_load, table_load.src[ROW_BITS], operation.a[ROW_BITS])),
+                reader_b.accumulators.eq(operation.b[ROW_BITS]),
+                a_wrong_space.eq(is_load & ~table_load.src[ROW_BITS]),
+                alu_opcode.eq(Mux(is_alu, common.opcode, BY_MNEMONIC["vx.add"].opcode)),
+                Value.cast(kind).eq(
+                    Mux(is_alu, operation.post, Mux(is_param, PostKind.LOAD_PARAM.value, PostKind.LOAD_LUT.value))
+                ),
+            ]
+        with m.If(is_op["vx.dims"]):
+            m.d.sync += [counts[level].eq(getattr(dims, level)) for level in _LEVELS]
+            m.d.sync += [strides["d"].n0.eq(dims.d0), strides["d"].n1.eq(dims.d1)]
+        for operand in ("a", "b"):
+            fields = layout(f"vx.{operand}stride")(word)
+            with m.If(is_op[f"vx.{operand}stride"]):
+                m.d.sync += [strides[operand][level].eq(getattr(fields, level)) for level in _LEVELS]
+        with m.If(is_op["vx.quant"]):
+            m.d.sync += [
+                zero_point.eq(quant.zero_point),
+                preshift.eq(quant.preshift),
+                mode.eq(quant.mode),
+                qmin.eq(quant.qmin),
+                qmax.eq(quant.qmax),
+            ]
+
+        m.d.sync += [decoding.eq(0), is_alu.eq(0), is_load.eq(0), configures.eq(0)]
+        m.d.sync += [flag.eq(0) for flag in is_op.values()]
         with m.FSM() as fsm:
             m.d.comb += self.instr.ready.eq(fsm.ongoing("idle"))
             with m.State("idle"):
                 offered = layout("vx.sync")(self.instr.payload.word).opcode
-                takes = {name: offered == BY_MNEMONIC[name].opcode for name in is_op}
+                # Only vx instructions come, and their upper bits are alike.
+                takes = {name: self.instr.valid & (offered[:5] == BY_MNEMONIC[name].opcode & 31) for name in is_op}
                 loads = takes["vx.param"] | takes["vx.lut"]
                 m.d.sync += [
                     word.eq(self.instr.payload.word),
                     pc.eq(self.instr.payload.pc),
                     *(flag.eq(takes[name]) for name, flag in is_op.items()),
-                    is_alu.eq(offered[4]),
+                    decoding.eq(self.instr.valid),
+                    is_alu.eq(self.instr.valid & offered[4]),
                     is_load.eq(loads),
-                    configures.eq(~offered[4] & ~loads),
-                    start.eq(self.instr.valid & (offered[4] | loads)),
+                    configures.eq(self.instr.valid & ~offered[4] & ~loads),
+                    start.eq((self.instr.valid & offered[4]) | loads),
                 ]
                 with m.If(self.instr.valid):
                     m.next = "decode"
             with m.State("decode"):
-                m.d.sync += [
-                    loading.eq(is_load),
-                    *(
-                        stride_a[level].eq(Mux(is_load, 1 if level == "n0" else 0, strides["a"][level]))
-                        for level in _LEVELS
-                    ),
-                    use_b.eq(is_alu & ~operation.b_imm),
-                    number_b.eq(Mux(is_alu, operation.b, 0)),
-                    to_acc.eq(operation.dst[ROW_BITS] & is_alu),
-                    reader_a.accumulators.eq(Mux(is_load, table_load.src[ROW_BITS], operation.a[ROW_BITS])),
-                    reader_b.accumulators.eq(operation.b[ROW_BITS]),
-                    a_wrong_space.eq(is_load & ~table_load.src[ROW_BITS]),
-                    alu_opcode.eq(Mux(is_alu, common.opcode, BY_MNEMONIC["vx.add"].opcode)),
-                    Value.cast(kind).eq(
-                        Mux(is_alu, operation.post, Mux(is_param, PostKind.LOAD_PARAM.value, PostKind.LOAD_LUT.value))
-                    ),
-                ]
-                with m.If(is_op["vx.dims"]):
-                    m.d.sync += [counts[level].eq(getattr(dims, level)) for level in _LEVELS]
-                    m.d.sync += [strides["d"].n0.eq(dims.d0), strides["d"].n1.eq(dims.d1)]
-                for operand in ("a", "b"):
-                    fields = layout(f"vx.{operand}stride")(word)
-                    with m.If(is_op[f"vx.{operand}stride"]):
-                        m.d.sync += [strides[operand][level].eq(getattr(fields, level)) for level in _LEVELS]
-                with m.If(is_op["vx.quant"]):
-                    m.d.sync += [
-                        zero_point.eq(quant.zero_point),
-                        preshift.eq(quant.preshift),
-                        mode.eq(quant.mode),
-                        qmin.eq(quant.qmin),
-                        qmax.eq(quant.qmax),
-                    ]
                 with m.If(configures):
                     m.d.sync += self.done.valid.eq(1)
                     m.next = "idle"
