@@ -115,7 +115,8 @@ class AddressNest(wiring.Component):
             origin = [Signal(signed(bits), name=f"origin{s}_{k}", reset_less=True) for k in range(levels)]
             moved = 0
             for k in reversed(range(levels)):
-                target = Signal(signed(bits), name=f"target{s}_{k}")
+                # Kept: Yosys would make the sums of all levels one, behind the choice of the level.
+                target = Signal(signed(bits), name=f"target{s}_{k}", attrs={"keep": 1})
                 m.d.comb += target.eq(origin[k] + self.stride[s][k])
                 moved = Mux(advance[k], target, moved)
                 with m.If(self.start):
