@@ -50,7 +50,7 @@ class RowQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = Shape.cast(self.shape).width
-        m.submodules.rows = rows = Memory(shape=unsigned(width), depth=self.depth, init=[])
+        m.submodules.storage = rows = Memory(shape=unsigned(width), depth=self.depth, init=[])
         write, read = rows.write_port(), rows.read_port()
         produce = Signal(range(self.depth))
         consume = Signal(range(self.depth))

@@ -48,7 +48,7 @@ class RowQueueHarness(Harness):
 
         bits = range(_DEPTH)
         consume, produce = self.inner("dut.consume", bits), self.inner("dut.produce", bits)
-        rows = Array(self.inner(f"dut.rows[{i}]", _WIDTH) for i in range(_DEPTH))
+        rows = Array(self.inner(f"dut.storage[{i}]", _WIDTH) for i in range(_DEPTH))
         self.lemma("level", self.inner("dut.level", range(_DEPTH + 1)) == inside)
         self.lemma("pointers", (inside <= _DEPTH) & ((consume + inside)[:2] == produce))
         self.lemma("value", ~marked | ((ahead < inside) & (rows[(consume + ahead)[:2]] == value)))
