@@ -23,6 +23,8 @@ Inputs = Mapping[str, ArrayLike] | Sequence[ArrayLike] | ArrayLike
 TIMEOUT_FACTOR = 50
 TIMEOUT_BASE = 2_000_000
 """A segment is stopped after TIMEOUT_FACTOR times its estimate plus TIMEOUT_BASE cycles: slow memories included."""
+SEQUENTIAL_FACTOR = 20
+"""So many times later on a sequential NPU: estimates are those of engines side by side."""
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Session:
         shown = [border.value for border in self.model.exposed if border.value in variables]
         self._started = {number: self._read(number) for number in shown}
         call = Call({})
+        factor = TIMEOUT_FACTOR * (SEQUENTIAL_FACTOR if self.model.config.sequential else 1)
         for step in self.model.steps:
             if isinstance(step, HostStep):
                 start = time.perf_counter()
@@ -113,7 +116,7 @@ class Session:
             result = self.npu.run(
                 self._loaded,
                 outputs=[],
-                timeout_cycles=TIMEOUT_BASE + TIMEOUT_FACTOR * step.estimate,
+                timeout_cycles=TIMEOUT_BASE + factor * step.estimate,
                 part=(step.first, step.count),
                 on_cycles=None if on_cycles is None else _shifted(on_cycles, call.cycles),
             )

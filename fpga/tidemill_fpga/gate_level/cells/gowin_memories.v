@@ -2,7 +2,7 @@
 // (semi-dual port SDPB and SDPX9B, dual port DPB and DPX9B; 16 Kbit in bytes of 8 or 9 bits; words of two and four
 // bytes have write enables in the lowest address bits).
 //
-// Only what Tidemill's netlists use: both ports on one clock, no output register, block 0, synchronous reset. Any other
+// Only what Tidemill's netlists use: both ports on one clock, no output register, block 0. Any other
 // value of a parameter ends the build with a message. Bytes that one port reads at the edge at which the other writes
 // them come out inverted, since the device promises nothing.
 
@@ -238,8 +238,8 @@ module SDPX9B #(
     input [2:0] BLKSELA, BLKSELB,
     output reg [35:0] DO
 );
-    if (READ_MODE != 0 || BLK_SEL_0 != 0 || BLK_SEL_1 != 0 || RESET_MODE != "SYNC")
-        $fatal(1, "SDPX9B: output register, block select and asynchronous reset are not modelled");
+    if (READ_MODE != 0 || BLK_SEL_0 != 0 || BLK_SEL_1 != 0)
+        $fatal(1, "SDPX9B: output register and block select are not modelled");
     localparam [18431:0] INIT = {
         INIT_RAM_3F, INIT_RAM_3E, INIT_RAM_3D, INIT_RAM_3C, INIT_RAM_3B, INIT_RAM_3A, INIT_RAM_39, INIT_RAM_38,
         INIT_RAM_37, INIT_RAM_36, INIT_RAM_35, INIT_RAM_34, INIT_RAM_33, INIT_RAM_32, INIT_RAM_31, INIT_RAM_30,
@@ -285,8 +285,9 @@ module SDPX9B #(
                     mem[first_a+lane[10:0]] <= (mem[first_a+lane[10:0]] & ~mask_a[9*lane+:9])
                         | (written[9*lane+:9] & mask_a[9*lane+:9]);
 
-    always @(posedge CLKB)
-        if (RESET | RESETB) DO <= 0;
+    wire clear = RESET_MODE == "ASYNC" && (RESET | RESETB);
+    always @(posedge CLKB or posedge clear)
+        if (clear | RESET | RESETB) DO <= 0;
         else if (CEB && BLKSELB == 0) DO <= (word >> low_b) & shown;
 endmodule
 
