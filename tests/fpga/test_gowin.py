@@ -52,8 +52,8 @@ def test_the_small_device_uses_its_multipliers_and_its_pll() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--board", "tang-primer-20k"], "configuration 'tiny' needs "),
-        (["--board", "tang-primer-20k"], " flip-flops or more; GW2A-18C has 15,552"),
+        (["--board", "tang-primer-20k", "--preset", "tiny"], "configuration 'tiny' needs "),
+        (["--board", "tang-primer-20k", "--preset", "tiny"], " flip-flops or more; GW2A-18C has 15,552"),
         (["--board", "tang-primer-20k", "--preset", "base"], "'base' with 16384 bytes of memory needs "),
         (["--board", "tang-mega-138k", "--preset", "large"], "bytes of memory needs "),
     ],

@@ -128,14 +128,15 @@ def yosys_models(family: str) -> list[Path]:
 
 def cell_models(family: str) -> tuple[Path, ...]:
     """Verilog files with a model of every cell: what Yosys has from `yosys_models`, what is a black box there from
-    `CELLS`. Raises `ToolError`."""
+    `CELLS`. The latter come first: where both have a module, an empty one among Yosys's, the first counts. Raises
+    `ToolError`."""
     defines = "".join(f"`define {name}\n" for name in find_family(family).model_defines)
     includes = defines + "".join(f'`include "{file}"\n' for file in yosys_models(family))
 
     def write(folder: Path) -> None:
         (folder / "yosys_cells.v").write_text(includes)
 
-    return (build_once("gate-cells", content_key(includes), write) / "yosys_cells.v", *sorted(CELLS.glob("*.v")))
+    return (*sorted(CELLS.glob("*.v")), build_once("gate-cells", content_key(includes), write) / "yosys_cells.v")
 
 
 def models_key() -> str:

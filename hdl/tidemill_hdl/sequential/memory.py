@@ -25,7 +25,7 @@ class LocalWords(wiring.Component):
     write : In(1): it writes `w_data`; otherwise it reads.
     addr : In(word index)
     w_data : In(32)
-    r_data : Out(32): the word read last, from the cycle after the access on.
+    r_data : Out(32): the word read, from the cycle after the access until the next access.
 
     Content survives reset.
     """
