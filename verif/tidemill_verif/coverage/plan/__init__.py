@@ -34,6 +34,10 @@ FILES = {
 }
 """The hardware's files of each block, as the beginnings of their paths below the hardware package."""
 
+WITHOUT_POINTS = ("sequential/",)
+"""Files outside the plan: the microcode of the sequential NPU has its branches in a memory's words, which no line or
+toggle shows. Random programs compare it with the simulator."""
+
 
 def block_of(file: str) -> str:
     """The block that `file` belongs to. Raises `KeyError`."""
