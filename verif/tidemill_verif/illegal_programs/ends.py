@@ -19,8 +19,8 @@ from tidemill_verif.illegal_programs.streams import AHEAD, MATRIX, Step, Streams
 from tidemill_verif.random_programs.case import Case
 from tidemill_verif.random_programs.lockstep import Outcome
 
-ROOM = 3
-"""Instructions that an engine may hold besides its queue: the head that waits and what is on its way. The
+ROOM = 4
+"""Instructions that an engine may hold besides its queue: what waits at its head and what is on its way. The
 architecture names only the queue's depth, so a program that stands still may do so at any of these depths."""
 STATES = 3_000
 """States of the token game that are looked at; where there are more, every fault counts as possible."""
