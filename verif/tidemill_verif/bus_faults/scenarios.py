@@ -98,7 +98,7 @@ def _reset(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, ob
 
 def _hard_reset(machine: Machine, rng: random.Random, base: Scenario) -> dict[str, object]:
     at = _moment(machine, base.workload, base.timing, rng)
-    actions = [Action(at, "hard_reset", cycles=rng.randint(1, 5))]
+    actions = [Action(at, "hard_reset", cycles=rng.randint(2, 6))]
     if rng.random() < 0.5:
         actions.append(Action(max(0, at - rng.randint(0, 60)), "soft_reset"))
     return {"actions": _in_time(actions)}
